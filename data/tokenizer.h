@@ -1,0 +1,27 @@
+// Text to token ids and back.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace normlab {
+
+class Tokenizer {
+ public:
+  virtual ~Tokenizer() = default;
+  // Without an end-of-text, which whoever joins documents adds.
+  virtual std::vector<uint16_t> encode(std::string_view text) const = 0;
+  // End-of-text is written as nothing. Throws an input Error for an id outside the vocabulary.
+  virtual std::string decode(const std::vector<uint16_t>& tokens) const = 0;
+  virtual int64_t vocabulary() const = 0;
+  virtual int32_t end_of_text() const = 0;  // −1: none
+  virtual std::string name() const = 0;     // as make_tokenizer takes it
+};
+
+// "bytes": ids 0 … 255 are the bytes, 256 ends a text. Throws an input Error for any other name.
+std::unique_ptr<Tokenizer> make_tokenizer(const std::string& name);
+
+}  // namespace normlab

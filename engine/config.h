@@ -1,0 +1,128 @@
+// Config: a whole run as plain data; and how it is read from YAML.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "models/config.h"
+
+namespace normlab {
+
+enum class DeviceChoice { automatic, cpu, cuda };
+enum class PrecisionChoice { automatic, fp32 };
+enum class Corpus { shards, text, grammar };
+enum class Packing { concatenated, padded };  // documents joined, or one document a row
+enum class OptimizerKind { adamw, adam };
+enum class LossAverage { token, micro_batch };
+enum class ScheduleKind { constant, linear, cosine, wsd };
+
+struct RunConfig {
+  std::string directory;  // required
+  int64_t seed = 1337;
+  DeviceChoice device = DeviceChoice::automatic;
+  PrecisionChoice precision = PrecisionChoice::automatic;
+  int64_t threads = 0;  // of the CPU; 0 = all cores
+};
+
+struct DataConfig {
+  Corpus corpus = Corpus::grammar;  // follows from which of the keys below is given
+  std::vector<std::string> train;   // shards, globs allowed
+  std::map<std::string, std::vector<std::string>>
+      validation;                 // by set name; one list: "validation"
+  std::vector<std::string> text;  // files, globs allowed
+  std::string tokenizer = "bytes";
+  int64_t grammar_documents = 2000;
+  double validation_fraction =
+      0.1;  // of text: the tail of each file; of the grammar: its last documents
+  Packing packing = Packing::concatenated;
+  int64_t sequence_length = 256;
+  bool mask_eot_targets = false;
+};
+
+struct BatchConfig {
+  int64_t tokens_per_step = 0;  // required; a multiple of sequence_length
+  int64_t micro_batch = 0;      // sequences of a pass; required
+};
+
+struct OptimizerConfig {
+  OptimizerKind name = OptimizerKind::adamw;
+  double learning_rate = 0;  // required
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double epsilon = 1e-8;
+  double weight_decay = 0;
+  bool decay_embeddings = true;
+  double gradient_clip = 0;  // bound of the global norm; 0 = none
+  LossAverage loss_average = LossAverage::token;
+};
+
+struct ScheduleConfig {
+  ScheduleKind kind = ScheduleKind::cosine;
+  int64_t total_steps = 0;  // the schedule's horizon; required
+  int64_t stop_step = 0;    // where training ends; total_steps by default
+  int64_t warmup_steps = 0;
+  double minimum_ratio = 0;     // of the learning rate, at total_steps
+  double decay_fraction = 0.2;  // wsd only: the last part of total_steps, falling linearly
+};
+
+struct EvaluationConfig {
+  int64_t every = 0;           // steps; 0 = only at the end
+  int64_t tokens = 1'000'000;  // capped at what there is
+};
+
+struct CheckpointConfig {
+  int64_t every = 0;  // steps; 0 = only at the end and on request
+  int64_t keep = 3;
+};
+
+struct ParallelConfig {
+  // One gradient for each of `shards` parts of the batch, summed in a tree.
+  bool reproducible = false;
+  int64_t shards = 8;
+};
+
+struct GuardConfig {
+  int64_t nonfinite_steps = 10;  // stop after so many skipped steps in a row
+};
+
+struct Config {
+  RunConfig run;
+  ModelConfig model;
+  std::string model_size;                   // the name that gave `model`, where one did
+  std::optional<std::string> model_from;    // a checkpoint or Hugging Face directory to start from;
+                                            // of `model`, only dropout is then the file's
+  std::optional<Family> model_from_family;  // what the file says it holds: to be compared
+  DataConfig data;
+  BatchConfig batch;
+  OptimizerConfig optimizer;
+  ScheduleConfig schedule;
+  EvaluationConfig evaluation;
+  CheckpointConfig checkpoint;
+  ParallelConfig parallel;
+  GuardConfig guard;
+
+  int64_t sequences_per_step() const { return batch.tokens_per_step / data.sequence_length; }
+};
+
+// Reads and checks a file; `overrides` are "section.key=value" (YAML values). Throws an input Error
+// "file:line: section.key = value (why). what to do". model.vocabulary may stay 0: then the data
+// decide (resolve_vocabulary).
+Config load_config(const std::string& path, const std::vector<std::string>& overrides);
+// The same from text; `name` stands for the file in messages.
+Config parse_config(const std::string& yaml, const std::string& name,
+                    const std::vector<std::string>& overrides = {});
+// YAML that load_config reads back to an equal Config, every key written.
+std::string to_yaml(const Config& config);
+// The lines "section.key: old → new" in which two resolved files differ, but for keys that may
+// change between a run and its continuation (schedule.stop_step, evaluation.*, checkpoint.*,
+// guard.*, run.directory, run.threads, run.device).
+std::vector<std::string> differences(const std::string& old_yaml, const std::string& new_yaml);
+
+// The keys and values of a resolved file that must stay the same: what a run's identity is hashed
+// from.
+std::string identity(const std::string& yaml);
+
+}  // namespace normlab

@@ -1,0 +1,48 @@
+// The words of a configuration for each choice: what config.cpp reads and config_writer.cpp writes.
+#pragma once
+
+#include <array>
+
+#include "engine/config.h"
+
+namespace normlab {
+
+template <typename Choice>
+struct ChoiceName {
+  Choice choice;
+  const char* name;
+};
+
+inline constexpr std::array<ChoiceName<DeviceChoice>, 3> device_names = {
+    {{DeviceChoice::automatic, "auto"}, {DeviceChoice::cpu, "cpu"}, {DeviceChoice::cuda, "cuda"}}};
+inline constexpr std::array<ChoiceName<PrecisionChoice>, 2> precision_names = {
+    {{PrecisionChoice::automatic, "auto"}, {PrecisionChoice::fp32, "fp32"}}};
+inline constexpr std::array<ChoiceName<Family>, 2> family_names = {
+    {{Family::gpt2, "gpt2"}, {Family::llama, "llama"}}};
+inline constexpr std::array<ChoiceName<NormKind>, 2> norm_kind_names = {
+    {{NormKind::layernorm, "layernorm"}, {NormKind::rmsnorm, "rmsnorm"}}};
+inline constexpr std::array<ChoiceName<NormPlacement>, 2> placement_names = {
+    {{NormPlacement::pre, "pre"}, {NormPlacement::post, "post"}}};
+inline constexpr std::array<ChoiceName<InitKind>, 2> init_kind_names = {
+    {{InitKind::normal, "normal"}, {InitKind::scaled, "scaled"}}};
+inline constexpr std::array<ChoiceName<Packing>, 2> packing_names = {
+    {{Packing::concatenated, "concatenated"}, {Packing::padded, "padded"}}};
+inline constexpr std::array<ChoiceName<OptimizerKind>, 2> optimizer_names = {
+    {{OptimizerKind::adamw, "adamw"}, {OptimizerKind::adam, "adam"}}};
+inline constexpr std::array<ChoiceName<LossAverage>, 2> loss_average_names = {
+    {{LossAverage::token, "token"}, {LossAverage::micro_batch, "micro_batch"}}};
+inline constexpr std::array<ChoiceName<ScheduleKind>, 4> schedule_names = {
+    {{ScheduleKind::constant, "constant"},
+     {ScheduleKind::linear, "linear"},
+     {ScheduleKind::cosine, "cosine"},
+     {ScheduleKind::wsd, "wsd"}}};
+
+template <typename Choice, size_t count>
+const char* name_of(Choice choice, const std::array<ChoiceName<Choice>, count>& names) {
+  for (const ChoiceName<Choice>& entry : names) {
+    if (entry.choice == choice) return entry.name;
+  }
+  throw Error("a choice without a name in config_names.h");
+}
+
+}  // namespace normlab

@@ -1,0 +1,138 @@
+#include "engine/evaluation.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "engine/weights.h"
+
+namespace normlab {
+namespace {
+
+// NaN counts as the largest.
+bool smaller(double a, double b) { return std::isnan(b) ? !std::isnan(a) : a < b; }
+
+// numpy.percentile of sorted values; a value that has no part in it does not count, be it NaN.
+double percentile(const std::vector<double>& sorted, double percent) {
+  const double place = percent / 100 * static_cast<double>(sorted.size() - 1);
+  const auto below = static_cast<size_t>(place);
+  const size_t above = std::min(below + 1, sorted.size() - 1);
+  const double part = place - static_cast<double>(below);
+  if (part == 0) return sorted[below];
+  return sorted[below] + (sorted[above] - sorted[below]) * part;
+}
+
+// Losses by the document in which their target lies.
+class DocumentSums {
+ public:
+  DocumentSums(const TokenCorpus& corpus, const EvaluationOptions& options)
+      : corpus_(corpus), options_(options), sums_(corpus.document_starts.size()) {}
+
+  // A loss of target number `offset` (from 0) of sequence `sequence`.
+  void add(int64_t sequence, int64_t offset, double loss) {
+    if (sums_.empty()) return;
+    size_t document = static_cast<size_t>(sequence);
+    if (options_.packing == RowPacking::concatenated) {
+      const int64_t place = sequence * options_.tokens_per_sequence + offset + 1;
+      const auto& starts = corpus_.document_starts;
+      document = static_cast<size_t>(std::upper_bound(starts.begin(), starts.end(), place) -
+                                     starts.begin() - 1);
+    }
+    sums_[document].document = static_cast<int64_t>(document);
+    sums_[document].loss += loss;
+    ++sums_[document].tokens;
+  }
+
+  std::vector<DocumentLoss> worst(size_t count) const {
+    std::vector<DocumentLoss> scored;
+    for (DocumentLoss sum : sums_) {
+      if (sum.tokens == 0) continue;
+      sum.loss /= static_cast<double>(sum.tokens);
+      scored.push_back(sum);
+    }
+    count = std::min(count, scored.size());
+    std::partial_sort(scored.begin(), scored.begin() + static_cast<ptrdiff_t>(count), scored.end(),
+                      [](const auto& a, const auto& b) { return smaller(b.loss, a.loss); });
+    scored.resize(count);
+    return scored;
+  }
+
+ private:
+  const TokenCorpus& corpus_;
+  EvaluationOptions options_;
+  std::vector<DocumentLoss> sums_;
+};
+
+}  // namespace
+
+BatchUploader::BatchUploader(Ops& ops, int64_t sequences, int64_t tokens_per_sequence) : ops_(ops) {
+  const int64_t elements = sequences * tokens_per_sequence;
+  memory_ = ops.allocate(2 * elements * size_of(DType::i32));
+  const Tensor both(memory_.data(), DType::i32, {2 * sequences, tokens_per_sequence});
+  tokens_ = both.row_slice(0, sequences);
+  targets_ = both.row_slice(sequences, sequences);
+}
+
+Batch BatchUploader::upload(const HostBatch& batch, int64_t first, int64_t count) {
+  const Tensor tokens = tokens_.row_slice(0, count);
+  const Tensor targets = targets_.row_slice(0, count);
+  const auto offset = static_cast<size_t>(first * batch.tokens_per_sequence);
+  ops_.upload(tokens, batch.tokens.data() + offset);
+  ops_.upload(targets, batch.targets.data() + offset);
+  return {tokens, targets};
+}
+
+EvaluationResult summarize(std::vector<double> losses) {
+  EvaluationResult result;
+  result.tokens = static_cast<int64_t>(losses.size());
+  if (losses.empty()) return result;
+  double sum = 0;
+  for (const double loss : losses) sum += loss;
+  result.loss = sum / static_cast<double>(losses.size());
+  result.perplexity = std::exp(result.loss);
+  std::sort(losses.begin(), losses.end(), smaller);
+  result.median = percentile(losses, 50);
+  result.range_95[0] = percentile(losses, 2.5);
+  result.range_95[1] = percentile(losses, 97.5);
+  result.range_99_9[0] = percentile(losses, 0.1);
+  result.range_99_9[1] = percentile(losses, 99.9);
+  return result;
+}
+
+EvaluationResult evaluate(Model& model, const TokenCorpus& corpus,
+                          const EvaluationOptions& options) {
+  StreamOptions stream_options;
+  stream_options.tokens_per_sequence = options.tokens_per_sequence;
+  stream_options.packing = options.packing;
+  stream_options.mask_eot_targets = options.mask_eot_targets;
+  stream_options.shuffled = false;
+  TokenStream stream(corpus, stream_options);
+  BatchUploader uploader(model.ops(), options.batch, options.tokens_per_sequence);
+  DocumentSums documents(corpus, options);
+  std::vector<double> scored;
+  int64_t first_sequence = 0;
+  bool stopped = false;
+  while (options.most_tokens == 0 || static_cast<int64_t>(scored.size()) < options.most_tokens) {
+    stopped = options.should_stop != nullptr && options.should_stop();
+    if (stopped) break;
+    const HostBatch host = stream.next(options.batch);
+    if (host.sequences == 0) break;
+    const Batch batch = uploader.upload(host, 0, host.sequences);
+    model.forward(batch, Pass::evaluation);
+    const std::vector<float> losses = download_floats(model.ops(), model.losses(batch));
+    for (size_t i = 0; i < losses.size(); ++i) {
+      if (host.targets[i] < 0) continue;
+      const double loss = static_cast<double>(losses[i]);
+      scored.push_back(loss);
+      const auto place = static_cast<int64_t>(i);
+      documents.add(first_sequence + place / options.tokens_per_sequence,
+                    place % options.tokens_per_sequence, loss);
+    }
+    first_sequence += host.sequences;
+  }
+  EvaluationResult result = summarize(std::move(scored));
+  result.worst_documents = documents.worst(10);
+  result.stopped = stopped;
+  return result;
+}
+
+}  // namespace normlab

@@ -1,0 +1,87 @@
+#include "engine/metrics.h"
+
+#include <cmath>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "engine/files.h"
+#include "kernels/error.h"
+
+namespace normlab {
+namespace {
+
+using nlohmann::ordered_json;
+
+// JSON has no NaN or infinity: those are null.
+ordered_json number(double value) {
+  return std::isfinite(value) ? ordered_json(value) : ordered_json(nullptr);
+}
+
+ordered_json validation_json(const std::map<std::string, double>& losses) {
+  if (losses.size() == 1 && losses.begin()->first == "validation") {
+    return number(losses.begin()->second);
+  }
+  ordered_json out;
+  for (const auto& [name, loss] : losses) out[name] = number(loss);
+  return out;
+}
+
+}  // namespace
+
+Metrics::Metrics(const std::string& directory, int64_t step) : path_(directory + "/metrics.jsonl") {
+  if (std::filesystem::exists(path_)) read_and_mark(step);
+  file_.open(path_, std::ios::app);
+  if (!file_) throw Error(path_ + ": cannot be written");
+}
+
+void Metrics::read_and_mark(int64_t step) {
+  const std::string content = read_file(path_);
+  bool changed = !content.empty() && content.back() != '\n';
+  std::string result;
+  std::istringstream lines(content);
+  for (std::string line; std::getline(lines, line);) {
+    ordered_json row = ordered_json::parse(line, nullptr, false);
+    if (row.is_discarded() || !row.is_object()) {
+      changed = true;
+      continue;
+    }
+    const int64_t row_step = row.value("step", int64_t{0});
+    if (row_step > step && !row.contains("discarded")) {
+      row["discarded"] = true;
+      changed = true;
+    }
+    if (row_step == step && row.contains("validation_loss") && !row.contains("discarded")) {
+      evaluated_ = true;
+    }
+    result += row.dump() + "\n";
+  }
+  if (changed) write_file_atomically(path_, result);
+}
+
+void Metrics::append(const std::string& line) {
+  file_ << line << "\n" << std::flush;
+  if (!file_) throw Error(path_ + ": cannot be written. Is the disk full?");
+}
+
+void Metrics::write(const MetricsRow& row) {
+  ordered_json out = {{"step", row.step},
+                      {"tokens", row.tokens},
+                      {"loss", number(row.loss)},
+                      {"learning_rate", row.learning_rate},
+                      {"grad_norm", number(row.gradient_norm)},
+                      {"tokens_per_second", number(row.tokens_per_second)},
+                      {"seconds", number(row.seconds)}};
+  if (!row.validation_loss.empty()) out["validation_loss"] = validation_json(row.validation_loss);
+  append(out.dump());
+}
+
+void Metrics::write_validation(int64_t step, const std::map<std::string, double>& losses) {
+  append(ordered_json{{"step", step}, {"validation_loss", validation_json(losses)}}.dump());
+}
+
+void Metrics::write_event(int64_t step, const std::string& kind, const std::string& text) {
+  append(ordered_json{{"step", step}, {"event", {{"kind", kind}, {"text", text}}}}.dump());
+}
+
+}  // namespace normlab

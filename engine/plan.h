@@ -1,0 +1,27 @@
+// What a run will need, computed without allocating any of it.
+#pragma once
+
+#include "engine/config.h"
+
+namespace normlab {
+
+struct RunPlan {
+  int64_t parameters = 0;
+  int64_t tokens_per_step = 0;
+  int64_t passes_per_step = 0;  // forward and backward of a micro-batch
+  // Bytes on the device.
+  int64_t weights_bytes = 0;
+  int64_t gradients_bytes = 0;
+  int64_t optimizer_bytes = 0;
+  int64_t activations_bytes = 0;
+  int64_t workspace_bytes = 0;  // batches, partial sums, gradient tree of logical shards
+  int64_t total_bytes = 0;
+  // Forward and backward: 6 · (numbers in matrices that multiply) + 6 · layers · T · H·D for causal
+  // attention, as the field counts them (Chowdhery et al. 2022, appendix B, halved for causality).
+  double flops_per_token = 0;
+};
+
+// model.vocabulary 0 is taken from the tokenizer or, for shards, from the files; `config` keeps it.
+RunPlan plan_run(Config& config);
+
+}  // namespace normlab

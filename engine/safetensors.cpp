@@ -1,0 +1,255 @@
+#include "engine/safetensors.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <cstring>
+#include <set>
+#include <utility>
+
+#include "engine/safetensors_header.h"
+
+namespace normlab {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "the format is little-endian");
+
+std::string reason() { return std::strerror(errno); }
+
+// A file descriptor that closes itself.
+class Descriptor {
+ public:
+  explicit Descriptor(int number) : number_(number) {}
+  ~Descriptor() {
+    if (number_ >= 0) ::close(number_);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  int number() const { return number_; }
+  int release() { return std::exchange(number_, -1); }
+
+ private:
+  int number_;
+};
+
+class Hash {
+ public:
+  Hash() : state_(XXH3_createState()) {
+    check(state_ != nullptr && XXH3_64bits_reset(state_) == XXH_OK, "a hash state is made");
+  }
+  ~Hash() { XXH3_freeState(state_); }
+  Hash(const Hash&) = delete;
+  Hash& operator=(const Hash&) = delete;
+  void add(std::span<const std::byte> bytes) {
+    XXH3_64bits_update(state_, bytes.data(), bytes.size());
+  }
+  uint64_t value() const { return XXH3_64bits_digest(state_); }
+
+ private:
+  XXH3_state_t* state_;
+};
+
+// Writes in order, hashes on the way.
+class Output {
+ public:
+  explicit Output(const std::string& path)
+      : path_(path), file_(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) {
+    if (file_.number() < 0) throw failed();
+  }
+  void write(std::span<const std::byte> bytes) {
+    hash_.add(bytes);
+    while (!bytes.empty()) {
+      const ssize_t count = ::write(file_.number(), bytes.data(), bytes.size());
+      if (count < 0 && errno == EINTR) continue;
+      if (count < 0) throw failed();
+      bytes = bytes.subspan(static_cast<size_t>(count));
+    }
+  }
+  // Some file systems (NFS, quotas) report a full disk only here.
+  uint64_t finish() {
+    if (::fsync(file_.number()) != 0) throw failed();
+    if (::close(file_.release()) != 0) throw failed();
+    return hash_.value();
+  }
+
+ private:
+  Error failed() const {
+    return Error(path_ + ": cannot be written (" + reason() + "). " +
+                 "Make room or choose another run.directory");
+  }
+
+  std::string path_;
+  Descriptor file_;
+  Hash hash_;
+};
+
+float f16_to_float(uint16_t half) {
+  const uint32_t sign = static_cast<uint32_t>(half & 0x8000) << 16;
+  const uint32_t exponent = (half >> 10) & 0x1f;
+  const uint32_t mantissa = half & 0x3ff;
+  if (exponent == 0x1f) return std::bit_cast<float>(sign | 0x7f800000 | mantissa << 13);
+  if (exponent == 0) {  // zero and subnormals: mantissa · 2^−24, exact in float
+    const float magnitude = static_cast<float>(mantissa) * 0x1p-24f;
+    return sign != 0 ? -magnitude : magnitude;
+  }
+  return std::bit_cast<float>(sign | (exponent + 112) << 23 | mantissa << 13);
+}
+
+float bf16_to_float(uint16_t bits) {
+  return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
+}
+
+// The file keeps no alignment: elements are copied out one by one.
+template <typename Stored, typename Convert>
+void convert(std::vector<float>& values, const std::byte* from, Convert to_float) {
+  for (size_t i = 0; i < values.size(); ++i) {
+    Stored stored;
+    std::memcpy(&stored, from + i * sizeof(Stored), sizeof(Stored));
+    values[i] = to_float(stored);
+  }
+}
+
+void check_tensors_to_write(const std::string& path, const std::vector<TensorToWrite>& tensors) {
+  std::set<std::string> names;
+  for (const TensorToWrite& tensor : tensors) {
+    if (!names.insert(tensor.name).second || tensor.name == "__metadata__") {
+      throw Error(path + ": tensor " + tensor.name + " would be written twice (or is reserved). " +
+                  "This is a defect of normlab; please report it");
+    }
+    check(tensor.type != StoredType::other, "a tensor is written in a type with a size");
+    check(std::all_of(tensor.shape.begin(), tensor.shape.end(), [](int64_t n) { return n >= 0; }),
+          "a shape to write has no negative extent");
+  }
+}
+
+int64_t stored_bytes(const TensorToWrite& tensor) {
+  StoredTensor stored;
+  stored.shape = tensor.shape;
+  return stored.elements() * size_of(tensor.type);
+}
+
+}  // namespace
+
+int64_t StoredTensor::elements() const {
+  int64_t product = 1;
+  for (int64_t extent : shape) product *= extent;
+  return product;
+}
+
+SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path) {
+  Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  struct stat status {};
+  if (file.number() < 0 || ::fstat(file.number(), &status) != 0) {
+    throw input_error(path + ": cannot be opened (" + reason() + "). Check the path");
+  }
+  if (!S_ISREG(status.st_mode)) {
+    throw input_error(path + ": no safetensors file (it is no regular file). Check the path");
+  }
+  file_bytes_ = status.st_size;
+  if (file_bytes_ < 8) {
+    throw input_error(path + ": no safetensors file (" + std::to_string(file_bytes_) +
+                      " bytes, shorter than the header's length). Copy it anew");
+  }
+  void* mapping =
+      ::mmap(nullptr, static_cast<size_t>(file_bytes_), PROT_READ, MAP_PRIVATE, file.number(), 0);
+  if (mapping == MAP_FAILED) {
+    throw Error(path + ": cannot be mapped into memory (" + reason() + "). Free some memory");
+  }
+  mapped_ = static_cast<const std::byte*>(mapping);
+  try {
+    SafetensorsHeader header =
+        parse_safetensors_header(path, {mapped_, static_cast<size_t>(file_bytes_)});
+    data_begin_ = header.data_begin;
+    tensors_ = std::move(header.tensors);
+    metadata_ = std::move(header.metadata);
+  } catch (...) {
+    ::munmap(mapping, static_cast<size_t>(file_bytes_));
+    throw;
+  }
+}
+
+SafetensorsFile::~SafetensorsFile() {
+  ::munmap(const_cast<std::byte*>(mapped_), static_cast<size_t>(file_bytes_));
+}
+
+std::span<const std::byte> SafetensorsFile::bytes(const std::string& name) const {
+  auto found = tensors_.find(name);
+  if (found == tensors_.end()) {
+    throw input_error(path_ + ": no tensor " + name + " (the file has " +
+                      std::to_string(tensors_.size()) +
+                      " others). Check that it is the right model");
+  }
+  const StoredTensor& tensor = found->second;
+  return {mapped_ + data_begin_ + tensor.begin, static_cast<size_t>(tensor.end - tensor.begin)};
+}
+
+std::vector<float> SafetensorsFile::read(const std::string& name) const {
+  const std::byte* from = bytes(name).data();
+  const StoredTensor& tensor = tensors_.at(name);
+  std::vector<float> values;
+  if (tensor.type != StoredType::other) values.resize(static_cast<size_t>(tensor.elements()));
+  switch (tensor.type) {
+    case StoredType::f32:
+      convert<float>(values, from, [](float x) { return x; });
+      return values;
+    case StoredType::f64:
+      convert<double>(values, from, [](double x) { return static_cast<float>(x); });
+      return values;
+    case StoredType::bf16:
+      convert<uint16_t>(values, from, bf16_to_float);
+      return values;
+    case StoredType::f16:
+      convert<uint16_t>(values, from, f16_to_float);
+      return values;
+    case StoredType::i64:
+    case StoredType::i32:
+    case StoredType::other:
+      break;
+  }
+  throw input_error(path_ + ": tensor " + name +
+                    " holds no floating-point numbers (weights are F32, F64, BF16 or F16). " +
+                    "Check that it is the right model");
+}
+
+uint64_t write_safetensors(const std::string& path, const std::vector<TensorToWrite>& tensors,
+                           const std::map<std::string, std::string>& metadata) {
+  check_tensors_to_write(path, tensors);
+  const std::string header = safetensors_header(tensors, metadata);
+  Output output(path);
+  const auto length = static_cast<uint64_t>(header.size());
+  output.write(std::as_bytes(std::span(&length, 1)));
+  output.write(std::as_bytes(std::span(header)));
+  std::vector<std::byte> buffer;
+  for (const TensorToWrite& tensor : tensors) {
+    buffer.resize(static_cast<size_t>(stored_bytes(tensor)));
+    tensor.fill(buffer);
+    output.write(buffer);
+  }
+  return output.finish();
+}
+
+uint64_t hash_file(const std::string& path) {
+  Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (file.number() < 0) {
+    throw input_error(path + ": cannot be opened (" + reason() + "). Check the path");
+  }
+  Hash hash;
+  std::vector<std::byte> buffer(1 << 20);
+  while (true) {
+    const ssize_t count = ::read(file.number(), buffer.data(), buffer.size());
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) {
+      throw input_error(path + ": cannot be read (" + reason() + "). Check the file");
+    }
+    if (count == 0) return hash.value();
+    hash.add(std::span(buffer).first(static_cast<size_t>(count)));
+  }
+}
+
+}  // namespace normlab

@@ -1,0 +1,14 @@
+// SIGTERM, SIGINT and SIGUSR1 ask the program to save and end.
+#pragma once
+
+#include <string>
+
+namespace normlab {
+
+// From now on these signals only set a flag; a second SIGINT ends the program at once.
+void catch_stop_signals();
+bool stop_requested();
+// "SIGTERM", or "" where none came.
+std::string stop_signal_name();
+
+}  // namespace normlab

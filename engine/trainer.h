@@ -1,0 +1,94 @@
+// Trainer: one run, from its configuration to its last checkpoint.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/checkpoint.h"
+#include "engine/communicator.h"
+#include "engine/config.h"
+#include "engine/corpus.h"
+#include "engine/evaluation.h"
+#include "engine/log.h"
+#include "engine/metrics.h"
+#include "engine/optimizer.h"
+#include "engine/run_directory.h"
+
+namespace normlab {
+
+enum class Outcome {
+  finished,  // schedule.stop_step reached, saved and verified
+  stopped,   // on request, saved
+};
+
+class Trainer {
+ public:
+  // Locks the run directory, opens the data, makes the model, and loads the newest good checkpoint
+  // or initialises. model.vocabulary may be 0: then the data decide. Throws Error.
+  Trainer(Config config, Start start, Log& log);
+  ~Trainer();
+
+  Outcome run();
+  // Of the last evaluation, by set.
+  const std::map<std::string, double>& validation_loss() const { return validation_loss_; }
+
+ private:
+  struct StepOutcome {
+    StepResult result;
+    double learning_rate = 0;
+    bool interrupted = false;  // nothing was changed
+  };
+
+  void make_model();
+  void start_or_resume();
+  StepOutcome train_step();
+  // Gradient of shards [first, last) of a batch into gradient buffer `buffer`, by a binary tree whose
+  // shape depends on the number of shards alone. False where a stop was asked for.
+  bool accumulate(const HostBatch& batch, int64_t first, int64_t last, size_t buffer,
+                  StepState& state);
+  bool accumulate_shard(const HostBatch& batch, int64_t first, int64_t last, StepState& state);
+  StepState step_state(int64_t target_count) const;
+  void after_step(const StepOutcome& step, double seconds);
+  bool evaluation_due() const;
+  bool evaluate_now();  // false where a stop was asked for
+  // The evaluation of the step that the run goes on from, where a stop cut it short.
+  bool make_up_for_evaluation();
+  Outcome stop();
+  void save();
+  void skip_step(const StepOutcome& step);
+  void show_progress(const StepOutcome& step, bool important);
+  int64_t shards() const;
+  int64_t shard_begin(int64_t shard) const;  // first sequence
+  int64_t passes_per_step() const;
+
+  Config config_;
+  Log& log_;
+  std::unique_ptr<Communicator> communicator_;
+  std::unique_ptr<Ops> ops_;
+  RunCorpus corpus_;
+  std::string starting_weights_;  // directory of model.from
+  // After all that the input can be wrong in: a start that fails leaves nothing behind.
+  RunDirectory directory_;
+  CheckpointDirectory checkpoints_;
+  std::unique_ptr<TokenStream> stream_;
+  std::unique_ptr<Model> model_;
+  std::unique_ptr<Optimizer> optimizer_;
+  std::unique_ptr<BatchUploader> uploader_;
+  // Gradient buffers of the tree: the model's own, then one for each level.
+  Memory tree_memory_;
+  std::vector<Tensor> tree_;
+  std::unique_ptr<Metrics> metrics_;
+
+  TrainingState state_;
+  int64_t saved_step_ = -1;
+  int64_t first_step_ = 0;  // of this process
+  double seconds_ = 0;      // of training in this process
+  std::map<std::string, double> validation_loss_;
+};
+
+// Buffers of the gradient tree of so many shards beside the model's own gradients.
+int gradient_tree_levels(int64_t shards);
+
+}  // namespace normlab

@@ -1,0 +1,22 @@
+#include "engine/version.h"
+
+#include <thread>
+
+#include "build_info.h"
+#include "kernels/ops.h"
+
+namespace normlab {
+
+std::string code_version() {
+  const std::string commit = kCommit;  // empty where nothing is committed
+  return kVersion + (commit.empty() ? "" : " (" + commit + ")");
+}
+
+std::string version_text(const std::string& program) {
+  return program + " of normlab " + code_version() + "\ncompiler: " + kCompiler +
+         "\nCPU: " + std::to_string(std::thread::hardware_concurrency()) + " cores; products by " +
+         kGemmLibrary + "\nCUDA: " + cuda_status() +
+         "\nMPI, NCCL: not part of this version; a job has one rank";
+}
+
+}  // namespace normlab

@@ -1,0 +1,105 @@
+// CpuOps: the operations on the CPU, in float for work and in double for checks. Verbs run at once,
+// so streams and events have nothing to order. One file implements each group of verbs; each ends
+// with the explicit instantiations of what it defines.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "kernels/cpu/gemm.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/ops.h"
+
+namespace normlab {
+
+template <typename Scalar>
+class CpuOps final : public Ops {
+ public:
+  explicit CpuOps(int threads);
+
+  std::string device_name() const override;
+  DType working_type() const override { return dtype_of<Scalar>(); }
+  DType statistics_type() const override { return dtype_of<Scalar>(); }
+  Memory allocate(int64_t bytes) override;
+  Memory allocate_pinned(int64_t bytes) override { return allocate(bytes); }
+  Stream create_stream() override { return {}; }
+  Event create_event() override { return {}; }
+  void record(Event, Stream) override {}
+  void wait(Stream, Event) override {}
+  void synchronize() override {}
+  void upload(Tensor target, const void* source) override;
+  void upload_async(Tensor target, const void* source, Stream) override { upload(target, source); }
+  void download(void* target, ConstTensor source) override;
+
+  void set_step_state(const StepState& state) override { state_ = state; }
+  StepResult download_step_result() override;
+
+  void zero(Tensor y) override;
+  void copy(Tensor y, ConstTensor x) override;
+  void add(Tensor y, ConstTensor a, ConstTensor b) override;
+
+  void embedding_forward(Tensor x, ConstTensor tokens, ConstTensor token_table,
+                         ConstTensor position_table, int64_t first_position) override;
+  void embedding_backward(Tensor d_token_table, Tensor d_position_table, ConstTensor d_x,
+                          ConstTensor tokens) override;
+
+  void residual_norm_forward(Tensor sum, Tensor normed, Tensor statistics, ConstTensor residual,
+                             ConstTensor branch, const Norm& norm) override;
+  void residual_norm_backward(Tensor d_sum, Tensor d_gain, Tensor d_bias, ConstTensor d_normed,
+                              ConstTensor d_residual, ConstTensor sum, ConstTensor statistics,
+                              const Norm& norm) override;
+
+  void linear_forward(Tensor y, ConstTensor x, ConstTensor weight, ConstTensor bias) override;
+  void linear_backward_input(Tensor d_x, ConstTensor d_y, ConstTensor weight) override;
+  void linear_backward_weight(Tensor d_weight, Tensor d_bias, ConstTensor d_y,
+                              ConstTensor x) override;
+
+  void gelu_forward(Tensor y, ConstTensor x) override;
+  void gelu_backward(Tensor d_x, ConstTensor d_y, ConstTensor x) override;
+  void swiglu_forward(Tensor y, ConstTensor gate_up) override;
+  void swiglu_backward(Tensor d_gate_up, ConstTensor d_y, ConstTensor gate_up) override;
+
+  void rope(Tensor x, int64_t tokens, int64_t head_size, double base, int64_t first_position,
+            RopeDirection direction) override;
+
+  void attention_forward(Tensor z, Tensor lse, ConstTensor q, ConstTensor k, ConstTensor v,
+                         const AttentionShape& shape, const Dropout& dropout) override;
+  void attention_backward(Tensor d_q, Tensor d_k, Tensor d_v, ConstTensor d_z, ConstTensor z,
+                          ConstTensor lse, ConstTensor q, ConstTensor k, ConstTensor v,
+                          const AttentionShape& shape, const Dropout& dropout) override;
+
+  void dropout(Tensor y, ConstTensor x, int64_t batch, const Dropout& dropout) override;
+
+  void cross_entropy_forward(Tensor losses, ConstTensor logits, ConstTensor targets) override;
+  void cross_entropy_backward(Tensor losses, Tensor logits, ConstTensor targets) override;
+  void zero_loss() override { loss_ = 0; }
+  void add_loss(ConstTensor losses) override;
+
+  void sum_of_squares(Tensor partials, ConstTensor gradient) override;
+  void finish_gradient(ConstTensor partials) override;
+  void adamw(Tensor value, Tensor first_moment, Tensor second_moment, ConstTensor gradient,
+             const AdamW& settings) override;
+
+ private:
+  // c = op(a) · op(b) + beta · c, cut into tiles that depend on the shape alone.
+  void product(int64_t m, int64_t n, int64_t k, Matrix<const Scalar> a, Matrix<const Scalar> b,
+               Scalar beta, Matrix<Scalar> c);
+  // Room for `elements` numbers of one thread; what it held before is lost.
+  Scalar* scratch(int thread, int64_t elements);
+  void prepare_rotations(int64_t positions, int64_t head_size, double base);
+  // Factors 0 or 1/(1 − p) of `count` elements from `first` of a sequence.
+  void dropout_factors(Scalar* factors, const Dropout& dropout, int64_t sequence, int64_t first,
+                       int64_t count) const;
+
+  int threads_;
+  StepState state_;
+  double loss_ = 0;
+  std::vector<std::vector<Scalar>> scratch_;
+  std::vector<Scalar> partials_;
+  // cos and sin of position · base^(−2i/D): (positions, D/2) each.
+  std::vector<Scalar> cosines_, sines_;
+  int64_t rotation_positions_ = 0, rotation_head_size_ = 0;
+  double rotation_base_ = 0;
+};
+
+}  // namespace normlab

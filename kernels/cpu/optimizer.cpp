@@ -1,0 +1,67 @@
+// Gradient norm and AdamW.
+#include <cmath>
+
+#include "kernels/cpu/cpu_ops.h"
+#include "kernels/formula.h"
+
+namespace normlab {
+
+template <typename Scalar>
+void CpuOps<Scalar>::sum_of_squares(Tensor partials, ConstTensor gradient) {
+  const Scalar* g = gradient.as<Scalar>();
+  Scalar* out = partials.as<Scalar>();
+  check(partials.elements() == (gradient.elements() + kNormBlock - 1) / kNormBlock,
+        "sum_of_squares: one partial a block");
+  parallel_ranges(threads_, gradient.elements(), kNormBlock, [&](int64_t first, int64_t last, int) {
+    double sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = first; i < last; ++i) {
+      sum += static_cast<double>(g[i]) * static_cast<double>(g[i]);
+    }
+    out[first / kNormBlock] = static_cast<Scalar>(sum);
+  });
+}
+
+template <typename Scalar>
+void CpuOps<Scalar>::finish_gradient(ConstTensor partials) {
+  double sum = 0;
+  for (int64_t i = 0; i < partials.elements(); ++i) {
+    sum += static_cast<double>(partials.as<Scalar>()[i]);
+  }
+  state_.gradient_norm = std::sqrt(sum);
+  state_.finite = std::isfinite(sum) && std::isfinite(loss_);
+  const bool clips = state_.gradient_clip > 0 && state_.gradient_norm > state_.gradient_clip;
+  state_.clip_scale = clips ? state_.gradient_clip / state_.gradient_norm : 1.0;
+}
+
+template <typename Scalar>
+void CpuOps<Scalar>::adamw(Tensor value, Tensor first_moment, Tensor second_moment,
+                           ConstTensor gradient, const AdamW& settings) {
+  if (!state_.finite) return;
+  const bool decoupled = settings.kind == WeightDecay::decoupled;
+  const AdamStep<Scalar> step{
+      .gradient_scale = static_cast<Scalar>(state_.clip_scale),
+      .beta2 = static_cast<Scalar>(settings.beta2),
+      .first_weight = static_cast<Scalar>(1 - settings.beta1),
+      .second_weight = static_cast<Scalar>(1 - settings.beta2),
+      .step_size = static_cast<Scalar>(state_.learning_rate / state_.first_moment_correction),
+      .inverse_root = static_cast<Scalar>(1 / std::sqrt(state_.second_moment_correction)),
+      .epsilon = static_cast<Scalar>(settings.epsilon),
+      .decoupled_decay =
+          static_cast<Scalar>(decoupled ? state_.learning_rate * settings.weight_decay : 0.0),
+      .coupled_decay = static_cast<Scalar>(decoupled ? 0.0 : settings.weight_decay)};
+  Scalar* w = value.as<Scalar>();
+  Scalar* m = first_moment.as<Scalar>();
+  Scalar* v = second_moment.as<Scalar>();
+  const Scalar* g = gradient.as<Scalar>();
+  constexpr int64_t kGrain = 1 << 15;
+  parallel_ranges(threads_, value.elements(), kGrain, [&](int64_t first, int64_t last, int) {
+#pragma omp simd
+    for (int64_t i = first; i < last; ++i) step(w[i], m[i], v[i], g[i]);
+  });
+}
+
+template class CpuOps<float>;
+template class CpuOps<double>;
+
+}  // namespace normlab

@@ -1,0 +1,116 @@
+// Scalar formulas, shared by every device. Templates over float and double; the float versions of
+// exp and tanh are polynomials that compilers turn into vector code (libm's are not).
+#pragma once
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+
+namespace normlab {
+
+// e^x. float: within 2 ulp for x in [−87, 88], 0 below, inf above; Cody-Waite reduction and a
+// degree-6 polynomial (minimax on [−ln2/2, ln2/2]; Cephes' expf).
+inline float exponential(float x) {
+  // A NaN takes the bound, so that its conversion to an integer is defined.
+  const float above = x > -87.3f ? x : -87.3f;
+  const float clamped = above < 88.7f ? above : 88.7f;
+  // Rounds to the nearest integer without a library call.
+  const float shifted = clamped * 1.44269504f + 12582912.0f;
+  const float n = shifted - 12582912.0f;
+  const float r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  const int32_t exponent = static_cast<int32_t>(n);
+  // In two factors: 2^128 has no float.
+  const int32_t half = exponent / 2;
+  const float first = std::bit_cast<float>((half + 127) << 23);
+  const float second = std::bit_cast<float>((exponent - half + 127) << 23);
+  const float y = p * first * second;
+  return x < -87.3f ? 0.0f : (x > 88.7f ? HUGE_VALF : (x == x ? y : x));
+}
+inline double exponential(double x) { return std::exp(x); }
+
+inline float hyperbolic_tangent(float x) {
+  const float a = std::fabs(x) > 15.0f ? 15.0f : std::fabs(x);
+  // Near 0 the quotient loses digits: an odd polynomial (Cephes' tanhf) there.
+  const float s = a * a;
+  float p = -5.70498872745e-3f;
+  p = p * s + 2.06390887954e-2f;
+  p = p * s - 5.37397155531e-2f;
+  p = p * s + 1.33314422036e-1f;
+  p = p * s - 3.33332819422e-1f;
+  const float small = a + a * s * p;
+  const float e = exponential(2.0f * a);
+  const float large = 1.0f - 2.0f / (e + 1.0f);
+  const float y = std::copysign(a < 0.625f ? small : large, x);
+  return x == x ? y : x;
+}
+inline double hyperbolic_tangent(double x) { return std::tanh(x); }
+
+template <typename Scalar>
+Scalar sigmoid(Scalar x) {
+  return 1 / (1 + exponential(-x));
+}
+
+template <typename Scalar>
+constexpr Scalar kGeluScale = static_cast<Scalar>(0.79788456080286535588);  // √(2/π)
+
+// The tanh approximation, x/2·(1 + tanh u), u = √(2/π)·(x + 0.044715x³), as x·sigmoid(2u): the same
+// number, without the cancellation of 1 + tanh u in the negative tail.
+template <typename Scalar>
+Scalar gelu(Scalar x) {
+  const Scalar inner = kGeluScale<Scalar> * (x + Scalar(0.044715) * x * x * x);
+  return x * sigmoid(2 * inner);
+}
+
+template <typename Scalar>
+Scalar gelu_derivative(Scalar x) {
+  const Scalar inner = kGeluScale<Scalar> * (x + Scalar(0.044715) * x * x * x);
+  const Scalar d_inner = kGeluScale<Scalar> * (1 + Scalar(3 * 0.044715) * x * x);
+  // sigmoid(2u) and its slope from e^−|2u|: 1 − sigmoid cancels where x is large.
+  const Scalar e = exponential(-2 * std::fabs(inner));
+  const Scalar larger = 1 / (1 + e);
+  const Scalar sigmoid_there = x < 0 ? e * larger : larger;
+  return sigmoid_there + x * (e * larger * larger) * 2 * d_inner;
+}
+
+template <typename Scalar>
+Scalar silu(Scalar x) {
+  return x * sigmoid(x);
+}
+
+template <typename Scalar>
+Scalar silu_derivative(Scalar x) {
+  const Scalar s = sigmoid(x);
+  return s * (1 + x * (1 - s));
+}
+
+// One element of an AdamW (decoupled) or Adam (coupled) update; Kingma & Ba 2015, algorithm 1, and
+// Loshchilov & Hutter 2019, algorithm 2, with PyTorch's order of operations.
+template <typename Scalar>
+struct AdamStep {
+  Scalar gradient_scale;  // of clipping
+  Scalar beta2;
+  // 1 − β, rounded once: 1 − 0.999f is 1.3e-5 away from 0.001.
+  Scalar first_weight, second_weight;
+  Scalar step_size;     // learning rate / (1 − β₁^t)
+  Scalar inverse_root;  // 1 / √(1 − β₂^t)
+  Scalar epsilon;
+  Scalar decoupled_decay;  // value ← value · (1 − this), 0 = none
+  Scalar coupled_decay;    // gradient += this · value, 0 = none
+
+  void operator()(Scalar& value, Scalar& first, Scalar& second, Scalar gradient) const {
+    const Scalar g = gradient * gradient_scale + coupled_decay * value;
+    value -= decoupled_decay * value;
+    first += first_weight * (g - first);
+    second = beta2 * second + second_weight * g * g;
+    value -= step_size * first / (std::sqrt(second) * inverse_root + epsilon);
+  }
+};
+
+}  // namespace normlab

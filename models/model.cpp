@@ -1,0 +1,301 @@
+#include "models/model.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+#include "kernels/random.h"
+
+namespace normlab {
+namespace {
+
+Memory allocate_zeroed(Ops& ops, Tensor& tensor, DType dtype, int64_t elements) {
+  Memory memory = ops.allocate(elements * size_of(dtype));
+  tensor = Tensor(memory.data(), dtype, {1, elements});
+  ops.zero(tensor);
+  return memory;
+}
+
+// Element i of parameter number p: standard normal (Box & Muller 1958).
+double standard_normal(uint64_t seed, size_t parameter, int64_t element) {
+  const RandomBlock words =
+      element_block(mix(mix(seed) ^ 0x1217), static_cast<uint32_t>(parameter),
+                    static_cast<uint64_t>(element / 2));
+  const auto uniform = [](uint32_t high, uint32_t low) {
+    // In (0, 1], 53 bits.
+    return (static_cast<double>((uint64_t{high} << 21) ^ (low >> 11)) + 1) / 9007199254740992.0;
+  };
+  const double radius = std::sqrt(-2 * std::log(uniform(words[0], words[1])));
+  const double angle = 2 * std::numbers::pi * uniform(words[2], words[3]);
+  return element % 2 == 0 ? radius * std::cos(angle) : radius * std::sin(angle);
+}
+
+void upload_as_working_type(Ops& ops, Tensor target, const std::vector<double>& values) {
+  switch (target.dtype) {
+    case DType::f64: ops.upload(target, values.data()); return;
+    case DType::f32: {
+      const std::vector<float> rounded(values.begin(), values.end());
+      ops.upload(target, rounded.data());
+      return;
+    }
+    case DType::bf16:
+    case DType::i32: break;
+  }
+  throw Error("parameters of a type that cannot be initialised");
+}
+
+}  // namespace
+
+Model::Model(Ops& ops, const ModelConfig& config, const Workload& workload)
+    : ops_(ops), config_(config), workload_(workload) {
+  validate(config);
+  check(workload.micro_batch > 0 && workload.tokens > 0 && workload.tokens <= config.context,
+        "a workload of at least one token and at most the context");
+  structure_ = make_structure(config);
+  const DType working = ops.working_type();
+  values_memory_ = allocate_zeroed(ops, values_, working, structure_.arena_elements());
+  if (workload.purpose == Purpose::training) {
+    gradients_memory_ = allocate_zeroed(ops, gradients_, working, structure_.arena_elements());
+  }
+  place_parameters(structure_, values_, gradients_);
+  Arena measuring;
+  lay_out_activations(structure_, measuring, config, workload, working, ops.statistics_type());
+  activations_memory_ = ops.allocate(measuring.peak_bytes());
+  Arena arena(activations_memory_.data(), measuring.peak_bytes());
+  lay_out_activations(structure_, arena, config, workload, working, ops.statistics_type());
+}
+
+void Model::set_gradients(Tensor gradients) {
+  check(gradients.elements() == values_.elements(), "gradients as large as the values");
+  gradients_ = gradients;
+  place_parameters(structure_, values_, gradients_);
+}
+
+void Model::initialize(uint64_t seed) {
+  for (size_t i = 0; i < structure_.parameters.size(); ++i) {
+    const Parameter& parameter = structure_.parameters[i];
+    std::vector<double> values(static_cast<size_t>(parameter.value.elements()));
+    switch (parameter.rule) {
+      case InitRule::zeros: break;
+      case InitRule::ones: std::fill(values.begin(), values.end(), 1.0); break;
+      case InitRule::normal:
+        for (size_t e = 0; e < values.size(); ++e) {
+          values[e] = parameter.std * standard_normal(seed, i, static_cast<int64_t>(e));
+        }
+        break;
+    }
+    upload_as_working_type(ops_, parameter.value, values);
+  }
+}
+
+PassContext Model::context(const Batch& batch, Pass pass, Probe* probe) {
+  const int64_t sequences = batch.tokens.rows();
+  const int64_t tokens = batch.tokens.columns();
+  check(sequences <= workload_.micro_batch && tokens <= workload_.tokens && sequences > 0,
+        "a batch within the workload");
+  rows_ = sequences * tokens;
+  pass_ = pass;
+  return {ops_, config_, structure_.parameters, sequences, tokens, 0, pass, probe};
+}
+
+// Joint j ends the layer before it and begins the next one.
+JointSites Model::sites_shown(size_t joint) const {
+  const auto layer = static_cast<int64_t>(joint / 2);
+  if (joint % 2 == 1) return {{ProbeSite::residual_mid}, {layer}};
+  JointSites shown;
+  if (layer > 0) {
+    shown.residual.push_back(ProbeSite::residual_post);
+    shown.layers.push_back(layer - 1);
+  }
+  const bool last = layer == config_.layers;
+  shown.residual.push_back(last ? ProbeSite::final_pre : ProbeSite::residual_pre);
+  shown.layers.push_back(last ? -1 : layer);
+  return shown;
+}
+
+void Model::forward(const Batch& batch, Pass pass_kind, Probe* probe) {
+  const PassContext pass = context(batch, pass_kind, probe);
+  const Joint& first = structure_.joints.front();
+  const Tensor x = first.sum(rows_);
+  ops_.embedding_forward(x, batch.tokens, pass.value(structure_.token_embedding),
+                         pass.value(structure_.position_embedding), 0);
+  pass.show(ProbeSite::embedding, -1, x);
+  if (pass.dropout(kEmbeddingDropout).probability > 0) {
+    ops_.dropout(x, x, pass.batch, pass.dropout(kEmbeddingDropout));
+  }
+  first.forward(pass, structure_.sites, {}, {}, sites_shown(0));
+  run_layers(pass, 0);
+}
+
+void Model::forward_from(int64_t layer, ConstTensor x, const Batch& batch, Pass pass_kind,
+                         Probe* probe) {
+  check(layer >= 0 && layer <= config_.layers, "a layer of the model");
+  const PassContext pass = context(batch, pass_kind, probe);
+  const Joint& joint = structure_.joints[static_cast<size_t>(2 * layer)];
+  ops_.copy(joint.residual(rows_), x);
+  joint.forward_before(pass, structure_.sites);
+  run_layers(pass, layer);
+}
+
+// The transformer: x ← x + Attention(N(x)), x ← x + MLP(N(x)), wherever the joints put N.
+void Model::run_layers(const PassContext& pass, int64_t first) {
+  const Tensor branch = first_rows(structure_.temporaries.branch, rows_);
+  for (auto layer = static_cast<size_t>(first); layer < structure_.mlp.size(); ++layer) {
+    const auto number = static_cast<int64_t>(layer);
+    AttentionLayer& attention = structure_.attention[layer];
+    const Tensor attention_input = structure_.joints[2 * layer].normed(rows_);
+    if (decoding_) {
+      attention_decode(pass, attention, branch, attention_input);
+    } else {
+      attention_forward(pass, attention, branch, attention_input);
+    }
+    finish_sublayer(pass, 2 * layer + 1, attention_branch_dropout(number),
+                    ProbeSite::attention_out);
+
+    mlp_forward(pass, structure_.mlp[layer], branch,
+                structure_.joints[2 * layer + 1].normed(rows_));
+    finish_sublayer(pass, 2 * layer + 2, mlp_branch_dropout(number), ProbeSite::mlp_out);
+  }
+  pass.show(ProbeSite::final, -1, final_activation());
+}
+
+// What follows every sublayer: dropout of the branch, then the joint.
+void Model::finish_sublayer(const PassContext& pass, size_t joint, int64_t dropout,
+                            ProbeSite site) {
+  const Tensor branch = first_rows(structure_.temporaries.branch, rows_);
+  pass.show(site, static_cast<int64_t>((joint - 1) / 2), branch);
+  if (pass.dropout(dropout).probability > 0) {
+    ops_.dropout(branch, branch, pass.batch, pass.dropout(dropout));
+  }
+  structure_.joints[joint].forward(pass, structure_.sites,
+                                   structure_.joints[joint - 1].residual(rows_), branch,
+                                   sites_shown(joint));
+}
+
+void Model::head(Tensor logits, ConstTensor x) {
+  const Parameter& weight = structure_.parameters[static_cast<size_t>(structure_.head)];
+  ops_.linear_forward(logits, x, weight.value, {});
+}
+
+Tensor Model::losses(const Batch& batch, Probe* probe) {
+  const Tensor losses = first_rows(structure_.temporaries.losses, rows_);
+  const Tensor room = structure_.temporaries.logits;
+  const ConstTensor targets = batch.targets.reshaped({rows_, 1});
+  for (int64_t first = 0; first < rows_; first += room.rows()) {
+    const int64_t count = std::min(room.rows(), rows_ - first);
+    const Tensor logits = room.row_slice(0, count);
+    head(logits, final_activation().row_slice(first, count));
+    if (probe != nullptr) probe->activation(ProbeSite::logits, -1, logits, first);
+    ops_.cross_entropy_forward(losses.row_slice(first, count), logits,
+                               targets.row_slice(first, count));
+  }
+  return losses;
+}
+
+// Loss and the gradient of the head's input (into d_normed), chunk by chunk.
+void Model::head_backward(const PassContext& pass, const Batch& batch) {
+  const ModelStructure::Temporaries& room = structure_.temporaries;
+  const Tensor losses = first_rows(room.losses, rows_);
+  const ConstTensor targets = batch.targets.reshaped({rows_, 1});
+  for (int64_t first = 0; first < rows_; first += room.logits.rows()) {
+    const int64_t count = std::min(room.logits.rows(), rows_ - first);
+    const Tensor logits = room.logits.row_slice(0, count);
+    const Tensor x = final_activation().row_slice(first, count);
+    head(logits, x);
+    pass.show(ProbeSite::logits, -1, logits, first);
+    ops_.cross_entropy_backward(losses.row_slice(first, count), logits,
+                                targets.row_slice(first, count));
+    pass.show_gradient(ProbeSite::logits, -1, logits, first);
+    ops_.linear_backward_weight(pass.gradient(structure_.head), {}, logits, x);
+    ops_.linear_backward_input(room.d_normed.row_slice(first, count), logits,
+                               pass.value(structure_.head));
+  }
+  ops_.add_loss(losses);
+}
+
+void Model::backward(const Batch& batch, const BucketDone& bucket_done, Probe* probe) {
+  check(workload_.purpose == Purpose::training, "backward of a model for training");
+  const PassContext pass = context(batch, pass_, probe);
+  const ModelStructure::Temporaries& room = structure_.temporaries;
+  const Tensor d_stream = first_rows(room.d_stream, rows_);
+  const Tensor d_normed = first_rows(room.d_normed, rows_);
+  const auto done = [&](int64_t bucket) {
+    if (bucket_done) bucket_done(static_cast<int>(bucket));
+  };
+  // The branch's gradient is the stream's, under the branch's dropout.
+  const auto d_branch = [&](int64_t dropout, ProbeSite site, int64_t layer) {
+    Tensor gradient = d_stream;
+    if (pass.dropout(dropout).probability > 0) {
+      gradient = first_rows(room.d_branch, rows_);
+      ops_.dropout(gradient, d_stream, pass.batch, pass.dropout(dropout));
+    }
+    pass.show_gradient(site, layer, gradient);
+    return gradient;
+  };
+
+  head_backward(pass, batch);
+  pass.show_gradient(ProbeSite::final, -1, d_normed);
+  structure_.joints.back().backward(pass, structure_.sites, d_stream, d_normed,
+                                    Joint::Position::last,
+                                    sites_shown(structure_.joints.size() - 1));
+  done(0);
+  for (int64_t layer = config_.layers - 1; layer >= 0; --layer) {
+    const auto at = static_cast<size_t>(layer);
+    const Joint& middle = structure_.joints[2 * at + 1];
+    const Joint& start = structure_.joints[2 * at];
+    mlp_backward(pass, structure_.mlp[at], room.mlp, d_normed,
+                 d_branch(mlp_branch_dropout(layer), ProbeSite::mlp_out, layer),
+                 middle.normed(rows_));
+    middle.backward(pass, structure_.sites, d_stream, d_normed, Joint::Position::inner,
+                    sites_shown(2 * at + 1));
+    attention_backward(pass, structure_.attention[at], room.attention, d_normed,
+                       d_branch(attention_branch_dropout(layer), ProbeSite::attention_out, layer),
+                       start.normed(rows_));
+    start.backward(pass, structure_.sites, d_stream, d_normed, Joint::Position::inner,
+                   sites_shown(2 * at));
+    done(config_.layers - layer);
+  }
+  if (pass.dropout(kEmbeddingDropout).probability > 0) {
+    ops_.dropout(d_stream, d_stream, pass.batch, pass.dropout(kEmbeddingDropout));
+  }
+  pass.show_gradient(ProbeSite::embedding, -1, d_stream);
+  ops_.embedding_backward(pass.gradient(structure_.token_embedding),
+                          pass.gradient(structure_.position_embedding), d_stream, batch.tokens);
+  done(config_.layers + 1);
+}
+
+void Model::start_decoding() {
+  decoded_tokens_ = 0;
+  if (cache_memory_.data() != nullptr) return;
+  const Shape shape{config_.context, 2 * config_.kv_columns()};
+  const auto lay_out_caches = [&](Arena& arena) {
+    for (AttentionLayer& attention : structure_.attention) {
+      attention.cache = arena.take(ops_.working_type(), shape);
+    }
+  };
+  Arena measuring;
+  lay_out_caches(measuring);
+  cache_memory_ = ops_.allocate(measuring.peak_bytes());
+  Arena arena(cache_memory_.data(), measuring.peak_bytes());
+  lay_out_caches(arena);
+}
+
+Tensor Model::decode(ConstTensor tokens) {
+  check(cache_memory_.data() != nullptr, "start_decoding before decode");
+  check(decoded_tokens_ + tokens.columns() <= config_.context, "tokens within the context");
+  PassContext pass = context({tokens, {}}, Pass::evaluation, nullptr);
+  pass.first_position = decoded_tokens_;
+  const Joint& first = structure_.joints.front();
+  ops_.embedding_forward(first.sum(rows_), tokens, pass.value(structure_.token_embedding),
+                         pass.value(structure_.position_embedding), decoded_tokens_);
+  first.forward(pass, structure_.sites, {}, {}, {});
+  decoding_ = true;
+  run_layers(pass, 0);
+  decoding_ = false;
+  decoded_tokens_ += tokens.columns();
+  const Tensor logits = structure_.temporaries.logits.row_slice(0, 1);
+  head(logits, final_activation().row_slice(rows_ - 1, 1));
+  return logits;
+}
+
+}  // namespace normlab

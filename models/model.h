@@ -1,0 +1,84 @@
+// Model: embedding, blocks, head and loss of one decoder-only transformer.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "kernels/ops.h"
+#include "models/structure.h"
+
+namespace normlab {
+
+// Sequences of a pass, on the device. B ≤ micro_batch and T ≤ tokens of the workload.
+struct Batch {
+  ConstTensor tokens;   // (B,T) i32
+  ConstTensor targets;  // (B,T) i32, −1 = ignored; may be empty where no loss is asked for
+};
+
+using BucketDone = std::function<void(int bucket)>;
+
+class Model {
+ public:
+  // Validates the configuration and allocates everything; weights are uninitialised.
+  Model(Ops& ops, const ModelConfig& config, const Workload& workload);
+  Model(const Model&) = delete;
+  Model& operator=(const Model&) = delete;
+
+  Ops& ops() const { return ops_; }
+  const ModelConfig& config() const { return config_; }
+  const Workload& workload() const { return workload_; }
+  const std::vector<Parameter>& parameters() const { return structure_.parameters; }
+  const std::vector<Bucket>& buckets() const { return structure_.buckets; }
+  std::vector<NormSite>& norm_sites() { return structure_.sites; }
+  // The flat arenas (1,n); `gradients` is empty in a model for inference.
+  Tensor values() const { return values_; }
+  Tensor gradients() const { return gradients_; }
+  // The parameters' gradients accumulate in another flat tensor of the same size from now on.
+  void set_gradients(Tensor gradients);
+
+  // Random weights, a function of seed and configuration alone.
+  void initialize(uint64_t seed);
+
+  // Everything up to the head's input. A model for training keeps what backward needs.
+  void forward(const Batch& batch, Pass pass, Probe* probe = nullptr);
+  // The same for layers from `layer` on, from the residual stream x (N,C) before that layer;
+  // layer = layers: only what follows the last one.
+  void forward_from(int64_t layer, ConstTensor x, const Batch& batch, Pass pass,
+                    Probe* probe = nullptr);
+  // The head's input after the last forward, (N,C).
+  Tensor final_activation() const { return structure_.joints.back().normed(rows_); }
+  // logits (R,V) of some rows (R,C) of the head's input.
+  void head(Tensor logits, ConstTensor x);
+  // Loss of each token (N,1), nats, of the batch that forward saw last; overwritten by the next
+  // call of losses or backward.
+  Tensor losses(const Batch& batch, Probe* probe = nullptr);
+  // After forward(batch): adds the loss to the step's and accumulates the gradients of
+  // StepState.loss_scale · Σ losses; calls bucket_done with each bucket that is complete.
+  void backward(const Batch& batch, const BucketDone& bucket_done = {}, Probe* probe = nullptr);
+
+  // Generation of one sequence: forgets all tokens; then each call of decode appends tokens
+  // (1,T_new) and returns the logits (1,V) of the last one. At most config().context in all.
+  void start_decoding();
+  Tensor decode(ConstTensor tokens);
+  int64_t decoded_tokens() const { return decoded_tokens_; }
+
+ private:
+  PassContext context(const Batch& batch, Pass pass, Probe* probe);
+  void run_layers(const PassContext& pass, int64_t first);
+  void finish_sublayer(const PassContext& pass, size_t joint, int64_t dropout, ProbeSite branch);
+  void head_backward(const PassContext& pass, const Batch& batch);
+  JointSites sites_shown(size_t joint) const;
+
+  Ops& ops_;
+  ModelConfig config_;
+  Workload workload_;
+  ModelStructure structure_;
+  Memory values_memory_, gradients_memory_, activations_memory_, cache_memory_;
+  Tensor values_, gradients_;
+  int64_t rows_ = 0;              // of the last forward
+  Pass pass_ = Pass::evaluation;  // of the last forward
+  bool decoding_ = false;
+  int64_t decoded_tokens_ = 0;
+};
+
+}  // namespace normlab

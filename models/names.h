@@ -1,0 +1,51 @@
+// Helper of the Hugging Face name maps.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "models/parameter.h"
+
+namespace normlab {
+
+// Collects the slices of one configuration's parameters.
+class NameMap {
+ public:
+  explicit NameMap(const ModelConfig& config) : parameters_(parameter_list(config)) {}
+
+  // A whole parameter; vectors have shape (n) in files.
+  void whole(const std::string& file_name, const std::string& name) {
+    rows(file_name, name, 0, parameter(name).value.rows());
+  }
+  // [in, out] in the file.
+  void turned(const std::string& file_name, const std::string& name) {
+    const Shape shape = parameter(name).value.shape;
+    slices_.push_back({file_name, find_parameter(parameters_, name), 0, shape.rows(),
+                       Shape{shape.columns(), shape.rows()}, true});
+  }
+  // Some rows of a parameter.
+  void rows(const std::string& file_name, const std::string& name, int64_t first, int64_t count) {
+    const Parameter& whole = parameter(name);
+    const bool vector = whole.rule != InitRule::normal;
+    const int64_t columns = whole.value.columns();
+    slices_.push_back({file_name, find_parameter(parameters_, name), first, count,
+                       vector ? Shape{columns} : Shape{count, columns}, false});
+  }
+  std::vector<NamedSlice> take() { return std::move(slices_); }
+
+ private:
+  const Parameter& parameter(const std::string& name) const {
+    return parameters_[static_cast<size_t>(find_parameter(parameters_, name))];
+  }
+
+  std::vector<Parameter> parameters_;
+  std::vector<NamedSlice> slices_;
+};
+
+// Row of a table of published sizes.
+struct PublishedSize {
+  const char* name;
+  int64_t width, feed_forward, heads, layers, vocabulary, context;
+};
+
+}  // namespace normlab

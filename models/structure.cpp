@@ -1,0 +1,157 @@
+#include "models/structure.h"
+
+#include <algorithm>
+
+namespace normlab {
+namespace {
+
+std::string norm_prefix(const NormSite& site) {
+  switch (site.role) {
+    case NormRole::attention: return "layers." + std::to_string(site.layer) + ".attention.norm";
+    case NormRole::mlp: return "layers." + std::to_string(site.layer) + ".mlp.norm";
+    case NormRole::final: return "final.norm";
+  }
+  return {};
+}
+
+size_t add_site(ModelStructure& structure, const PlannedNorm& planned) {
+  NormSite site;
+  site.role = planned.role;
+  site.layer = planned.layer;
+  site.scale = planned.scale;
+  site.gain = find_parameter(structure.parameters, norm_prefix(site) + ".gain");
+  site.bias = find_parameter_or_none(structure.parameters, norm_prefix(site) + ".bias");
+  structure.sites.push_back(site);
+  return structure.sites.size() - 1;
+}
+
+// Rows of logits that exist at a time: the whole (N,V) would dwarf every other activation. A
+// function of V alone, so that neither batch nor threads move the bits of the losses.
+int64_t logits_chunk_rows(int64_t vocabulary, int64_t rows) {
+  constexpr int64_t kElements = int64_t{1} << 24;
+  const int64_t chunk = std::max<int64_t>(kElements / vocabulary / 64 * 64, 64);
+  return std::min(chunk, rows);
+}
+
+void lay_out_joints(ModelStructure& structure, Arena& arena, const ModelConfig& config,
+                    const Workload& workload, DType working_type, DType statistics_type) {
+  const auto lay_out_joint = [&](Joint& joint) {
+    joint.use(joint.lay_out(arena, workload.rows(), config.width, working_type, statistics_type));
+  };
+  if (workload.purpose == Purpose::training) {
+    for (Joint& joint : structure.joints) lay_out_joint(joint);
+    return;
+  }
+  // Without a backward pass only two neighbouring joints are alive: even ones share memory, and odd
+  // ones.
+  const Arena::Mark start = arena.mark();
+  int64_t largest = 0;
+  for (Joint& joint : structure.joints) {
+    lay_out_joint(joint);
+    largest = std::max(largest, arena.mark() - start);
+    arena.release(start);
+  }
+  for (size_t parity : {size_t{0}, size_t{1}}) {
+    const Arena::Mark base = arena.mark();
+    for (size_t i = parity; i < structure.joints.size(); i += 2) {
+      arena.release(base);
+      lay_out_joint(structure.joints[i]);
+    }
+    arena.release(base);
+    arena.take(DType::f32, {largest / size_of(DType::f32)});
+  }
+}
+
+void lay_out_temporaries(ModelStructure& structure, Arena& arena, const ModelConfig& config,
+                         const Workload& workload, DType working_type, DType statistics_type) {
+  ModelStructure::Temporaries& room = structure.temporaries;
+  const int64_t rows = workload.rows();
+  room.losses = arena.take(statistics_type, {rows, 1});
+  room.branch = arena.take(working_type, {rows, config.width});
+  const bool training = workload.purpose == Purpose::training;
+  if (training) {
+    room.d_stream = arena.take(working_type, {rows, config.width});
+    room.d_normed = arena.take(working_type, {rows, config.width});
+    room.d_branch =
+        config.dropout > 0 ? arena.take(working_type, {rows, config.width}) : Tensor{};
+  }
+  // Of these, one group at a time is in use.
+  const Arena::Mark base = arena.mark();
+  room.logits = arena.take(working_type,
+                           {logits_chunk_rows(config.vocabulary, rows), config.vocabulary});
+  if (!training) return;
+  arena.release(base);
+  room.attention.d_z = arena.take(working_type, {rows, config.query_columns()});
+  room.attention.d_qkv = arena.take(working_type, {rows, config.packed_columns()});
+  arena.release(base);
+  room.mlp.d_activated = arena.take(working_type, {rows, config.feed_forward});
+  room.mlp.d_hidden = config.activation == Activation::gelu
+                          ? room.mlp.d_activated
+                          : arena.take(working_type, {rows, config.hidden_columns()});
+}
+
+}  // namespace
+
+ModelStructure make_structure(const ModelConfig& config) {
+  ModelStructure structure;
+  structure.parameters = parameter_list(config);
+  structure.buckets = assign_buckets(structure.parameters, config.layers);
+  for (const PlannedJoint& planned : norm_plan(config.norm, config.layers)) {
+    std::optional<size_t> after, before;
+    if (planned.after) after = add_site(structure, *planned.after);
+    if (planned.before) before = add_site(structure, *planned.before);
+    structure.joints.emplace_back(after, before);
+  }
+  for (int64_t layer = 0; layer < config.layers; ++layer) {
+    structure.attention.push_back(make_attention_layer(structure.parameters, layer));
+    structure.mlp.push_back(make_mlp_layer(structure.parameters, layer));
+  }
+  structure.token_embedding = find_parameter(structure.parameters, "embedding.token");
+  structure.position_embedding =
+      find_parameter_or_none(structure.parameters, "embedding.position");
+  structure.head = config.tie_embeddings ? structure.token_embedding
+                                         : find_parameter(structure.parameters, "head.weight");
+  return structure;
+}
+
+void lay_out_activations(ModelStructure& structure, Arena& arena, const ModelConfig& config,
+                         const Workload& workload, DType working_type, DType statistics_type) {
+  for (NormSite& site : structure.sites) site.state = arena.take(statistics_type, {1, 2});
+  lay_out_joints(structure, arena, config, workload, working_type, statistics_type);
+  const Arena::Mark base = arena.mark();
+  for (int64_t layer = 0; layer < config.layers; ++layer) {
+    // Without a backward pass all layers use the same memory.
+    if (workload.purpose == Purpose::inference) arena.release(base);
+    lay_out(structure.attention[static_cast<size_t>(layer)], arena, config, workload.micro_batch,
+            workload.tokens, working_type, statistics_type);
+    lay_out(structure.mlp[static_cast<size_t>(layer)], arena, config, workload.rows(),
+            working_type);
+  }
+  lay_out_temporaries(structure, arena, config, workload, working_type, statistics_type);
+}
+
+void place_parameters(ModelStructure& structure, Tensor values, Tensor gradients) {
+  for (Parameter& parameter : structure.parameters) {
+    const Shape shape = parameter.value.shape;
+    const auto view = [&](Tensor arena) {
+      return arena ? arena.column_slice(parameter.arena_offset, shape.elements()).reshaped(shape)
+                   : Tensor{};
+    };
+    parameter.value = view(values);
+    parameter.gradient = view(gradients);
+  }
+}
+
+ModelMemory measure_model(const ModelConfig& config, const Workload& workload, DType working_type,
+                          DType statistics_type) {
+  ModelStructure structure = make_structure(config);
+  Arena arena;
+  lay_out_activations(structure, arena, config, workload, working_type, statistics_type);
+  ModelMemory memory;
+  memory.weights_bytes = structure.arena_elements() * size_of(working_type);
+  if (workload.purpose == Purpose::training) memory.gradients_bytes = memory.weights_bytes;
+  memory.activations_bytes = arena.peak_bytes();
+  return memory;
+}
+
+}  // namespace normlab

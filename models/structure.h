@@ -1,0 +1,67 @@
+// ModelStructure: what a model consists of, and where its tensors lie; no device, no data.
+#pragma once
+
+#include <vector>
+
+#include "models/attention.h"
+#include "models/joint.h"
+#include "models/mlp.h"
+
+namespace normlab {
+
+enum class Purpose { training, inference };
+
+struct Workload {
+  int64_t micro_batch = 1;
+  int64_t tokens = 1;  // of a sequence
+  Purpose purpose = Purpose::inference;
+  int64_t rows() const { return micro_batch * tokens; }
+};
+
+struct ModelStructure {
+  // Room that one pass needs and none keeps.
+  struct Temporaries {
+    Tensor branch;    // (N,C)
+    Tensor d_stream;  // (N,C) gradient of the residual stream
+    Tensor d_normed;  // (N,C) of a sublayer's input
+    Tensor d_branch;  // (N,C) of a branch under dropout
+    AttentionGradients attention;
+    MlpGradients mlp;
+    Tensor logits;  // (rows of a chunk, V); then their gradient
+    Tensor losses;  // (N,1) in statistics_type()
+  };
+
+  std::vector<Parameter> parameters;
+  std::vector<Bucket> buckets;
+  std::vector<NormSite> sites;
+  std::vector<Joint> joints;              // 2·layers + 1
+  std::vector<AttentionLayer> attention;  // layers
+  std::vector<MlpLayer> mlp;
+  Temporaries temporaries;
+  int token_embedding = -1;
+  int position_embedding = -1;  // −1: rotary
+  int head = -1;                // the token embedding where they are tied
+
+  int64_t arena_elements() const { return buckets.back().end; }
+};
+
+// Parameters, norms and layers of a configuration. Pure.
+ModelStructure make_structure(const ModelConfig& config);
+// Activations, temporaries and the norms' states; the same calls measure and take.
+void lay_out_activations(ModelStructure& structure, Arena& arena, const ModelConfig& config,
+                         const Workload& workload, DType working_type, DType statistics_type);
+// Views of the parameters into a flat arena (1, arena_elements()); `gradients` may be empty.
+void place_parameters(ModelStructure& structure, Tensor values, Tensor gradients);
+
+// Bytes by use, as train --dry-run prints them.
+struct ModelMemory {
+  int64_t weights_bytes = 0;
+  int64_t gradients_bytes = 0;
+  int64_t activations_bytes = 0;
+};
+
+// What a Model allocates, without allocating it; needs no device.
+ModelMemory measure_model(const ModelConfig& config, const Workload& workload, DType working_type,
+                          DType statistics_type);
+
+}  // namespace normlab

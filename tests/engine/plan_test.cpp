@@ -1,0 +1,76 @@
+#include "engine/plan.h"
+
+#include "catch.h"
+#include "config_text.h"
+#include "engine/log.h"
+#include "engine/optimizer.h"
+#include "engine/trainer.h"
+
+using namespace normlab;
+using namespace normlab::test;
+
+TEST_CASE("gradient_tree_levels: a buffer for each level above the leaves") {
+  const std::vector<std::pair<int64_t, int>> levels = {{1, 0}, {2, 1}, {3, 2}, {4, 2},
+                                                       {5, 3}, {8, 3}, {9, 4}, {1024, 10}};
+  for (const auto& [shards, expected] : levels) CHECK(gradient_tree_levels(shards) == expected);
+}
+
+TEST_CASE("plan: counts the parameters, passes and bytes that a run has") {
+  Config config = parse(minimal, {"batch.micro_batch=3"});
+  const RunPlan plan = plan_run(config);
+  CHECK(config.model.vocabulary == 257);
+  // V·C + context·C + 2·(12·C² + 13·C) + 2·C.
+  const int64_t parameters = 257 * 32 + 256 * 32 + 2 * (12 * 32 * 32 + 13 * 32) + 2 * 32;
+  CHECK(plan.parameters == parameters);
+  CHECK(plan.tokens_per_step == 2048);
+  CHECK(plan.passes_per_step == 3);  // 8 sequences by 3
+  CHECK(plan.weights_bytes >= 4 * parameters);
+  CHECK(plan.weights_bytes < 4 * (parameters + 64 * 16));  // alignment of the buckets
+  CHECK(plan.gradients_bytes == plan.weights_bytes);
+  CHECK(plan.optimizer_bytes == 2 * plan.weights_bytes);
+  CHECK(plan.total_bytes == plan.weights_bytes + plan.gradients_bytes + plan.optimizer_bytes +
+                                plan.activations_bytes + plan.workspace_bytes);
+  // 6 · (matrices that multiply) + 6 · layers · T · C.
+  const int64_t products = 2 * 12 * 32 * 32 + 257 * 32;
+  CHECK(plan.flops_per_token == 6.0 * double(products) + 6.0 * 2 * 256 * 32);
+}
+
+TEST_CASE("plan: logical shards add passes and gradient buffers") {
+  Config plain_config = parse(minimal, {"batch.micro_batch=3"});
+  Config config =
+      parse(minimal, {"batch.micro_batch=3", "parallel={reproducible: true, shards: 5}"});
+  const RunPlan plain = plan_run(plain_config), plan = plan_run(config);
+  CHECK(plan.passes_per_step == 5);  // of 1, 2, 1, 2, 2 sequences
+  CHECK(plan.workspace_bytes == plain.workspace_bytes + 3 * plan.gradients_bytes);
+}
+
+TEST_CASE("plan: the weights and moments of the plan are those that are allocated") {
+  Config config = parse(minimal, {"data.sequence_length=16", "batch.tokens_per_step=64"});
+  const RunPlan plan = plan_run(config);
+  const auto ops = make_ops(Device::cpu, Precision::fp32, 1);
+  Model model(*ops, config.model, {4, 16, Purpose::training});
+  const Optimizer optimizer(model, config.optimizer);
+  CHECK(plan.weights_bytes == model.values().elements() * 4);
+  CHECK(plan.gradients_bytes == model.gradients().elements() * 4);
+  CHECK(plan.optimizer_bytes ==
+        (optimizer.first_moment().elements() + optimizer.second_moment().elements()) * 4);
+}
+
+TEST_CASE("plan: a vocabulary smaller than the tokenizer's is refused") {
+  Config config = parse(minimal, {"model.vocabulary=100"});
+  CHECK_THROWS_AS(plan_run(config), Error);
+}
+
+TEST_CASE("log: durations, counts and bytes as people write them") {
+  CHECK(duration_text(12.4) == "12s");
+  CHECK(duration_text(250) == "4m 10s");
+  CHECK(duration_text(3 * 3600 + 5 * 60 + 59) == "3h 05m");
+  CHECK(duration_text(-1) == "?");
+  CHECK(duration_text(0.0 / 0.0) == "?");
+  CHECK(count_text(0) == "0");
+  CHECK(count_text(999) == "999");
+  CHECK(count_text(1000) == "1,000");
+  CHECK(count_text(-1234567) == "-1,234,567");
+  CHECK(bytes_text(512) == "512 B");
+  CHECK(bytes_text(1536LL << 20) == "1.5 GiB");
+}

@@ -1,0 +1,194 @@
+"""The table of mutants: small mistakes, each of which must turn a test red."""
+
+from typing import NamedTuple
+
+KERNELS = "test_kernels"
+MODELS = "test_models"
+
+
+class Mutant(NamedTuple):
+    name: str     # what is wrong
+    program: str  # which test program must notice
+    tests: str    # Catch2's filter
+    file: str
+    edits: list   # (text that occurs once in the file, what it becomes)
+
+
+def one(name, program, tests, file, original, replacement):
+    return Mutant(name, program, tests, file, [(original, replacement)])
+
+
+NORM = "kernels/cpu/norm.cpp"
+ATTENTION_KERNEL = "kernels/cpu/attention.cpp"
+ACTIVATION = "kernels/cpu/activation.cpp"
+LINEAR = "kernels/cpu/linear.cpp"
+LOSS = "kernels/cpu/loss.cpp"
+UPDATE = "kernels/cpu/optimizer.cpp"
+MODEL = "models/model.cpp"
+ATTENTION = "models/attention.cpp"
+JOINT = "models/joint.cpp"
+PARAMETER = "models/parameter.cpp"
+STRUCTURE = "models/structure.cpp"
+
+GPT2_GRADIENTS = "model gradients: gpt2*"
+LLAMA_GRADIENTS = "model gradients: llama*"
+DROPOUT_GRADIENTS = "model gradients: under dropout*"
+GOLDEN = "golden: logits*"
+TRAINED = "golden: 30 steps*"
+
+SWAPPED_SITES = '''  site.gain = find_parameter_or_none(structure.parameters, norm_prefix(site) + ".bias");
+  if (site.gain < 0) site.gain = find_parameter(structure.parameters, norm_prefix(site) + ".gain");
+'''
+ROPE_PAIRS = '''          const Scalar a = low[i];
+          const Scalar b = high[i];
+          low[i] = a * cosine[i] - sign * sine[i] * b;
+          high[i] = b * cosine[i] + sign * sine[i] * a;
+'''
+
+MUTANTS = [
+    # --- Norm
+    one("gain and bias swapped in one norm's forward and backward", MODELS, GPT2_GRADIENTS,
+        "models/norm_site.h", "pass.value(gain), pass.value(bias)",
+        "pass.value(bias < 0 ? gain : bias), pass.value(bias < 0 ? bias : gain)"),
+    Mutant("gain and bias swapped throughout", MODELS, GOLDEN, STRUCTURE, [
+        ('  site.gain = find_parameter(structure.parameters, norm_prefix(site) + ".gain");\n',
+         SWAPPED_SITES),
+        ('  site.bias = find_parameter_or_none(structure.parameters, norm_prefix(site) + ".bias");',
+         '  if (config_has_bias(structure, site)) '
+         'site.bias = find_parameter(structure.parameters, norm_prefix(site) + ".gain");'),
+        ('size_t add_site(ModelStructure& structure,',
+         'bool config_has_bias(const ModelStructure& structure, const NormSite& site) {\n'
+         '  return find_parameter_or_none(structure.parameters, norm_prefix(site) + ".bias") >= 0;\n'
+         '}\n\nsize_t add_site(ModelStructure& structure,')]),
+    one("epsilon outside the square root", MODELS, GOLDEN, NORM,
+        "1 / std::sqrt(variance + static_cast<Scalar>(norm.epsilon))",
+        "1 / (std::sqrt(variance) + static_cast<Scalar>(norm.epsilon))"),
+    one("epsilon outside the square root (operator)", KERNELS, "residual_norm: equals*", NORM,
+        "1 / std::sqrt(variance + static_cast<Scalar>(norm.epsilon))",
+        "1 / (std::sqrt(variance) + static_cast<Scalar>(norm.epsilon))"),
+    one("layernorm's backward does not subtract the mean", MODELS, GPT2_GRADIENTS, NORM,
+        "norm.kind == NormKind::layernorm ? total / static_cast<Scalar>(width) : Scalar(0)",
+        "Scalar(0)"),
+    one("rmsnorm's backward subtracts the mean", MODELS, LLAMA_GRADIENTS, NORM,
+        "norm.kind == NormKind::layernorm ? total / static_cast<Scalar>(width) : Scalar(0)",
+        "total / static_cast<Scalar>(width)"),
+    one("a tapering norm's backward forgets the gate", MODELS, "model gradients: tapering*", NORM,
+        "const Scalar along = gate.live * row.inverse_std", "const Scalar along = row.inverse_std"),
+    one("a tapering norm adds all of 1/sigma", KERNELS, "residual_norm: equals*", NORM,
+        "(1 - live) * state[1]", "state[1]"),
+    one("the norm's scale is dropped", KERNELS, "residual_norm: equals*", NORM,
+        "y[c] = scale * ((x[c] - mean) * inverse * gain[c] + bias[c]);",
+        "y[c] = (x[c] - mean) * inverse * gain[c] + bias[c];"),
+    one("gradient of a norm's bias skipped", MODELS, GPT2_GRADIENTS, NORM,
+        "if (bias_out != nullptr) bias_out[c] += bias_total;", ""),
+    one("gradient of a norm's gain overwritten", MODELS, "Model: a second backward*", NORM,
+        "gain_out[c] += gain_total;", "gain_out[c] = gain_total;"),
+    one("the gradient of the residual stream dropped", MODELS, GPT2_GRADIENTS, JOINT,
+        "d_normed, d_residual, residual(rows),", "d_normed, {}, residual(rows),"),
+    one("post: the gradient past a sublayer dropped", MODELS, "model gradients: every other*", JOINT,
+        "pass.ops.add(d_stream, d_residual, d_normed);", "pass.ops.copy(d_stream, d_normed);"),
+    one("post: the gradient shown is that of the sum", MODELS, "Probe: the gradient shown*", JOINT,
+        "pass.show_gradient(shown.residual[i], shown.layers[i], d_stream);",
+        "if (!after_) pass.show_gradient(shown.residual[i], shown.layers[i], d_stream);"),
+    one("post: the MLP's norm is attention's", MODELS, "norm_plan: post*", "models/norm_plan.cpp",
+        "joints[attention + 2].after = of_mlp;", "joints[attention + 2].after = of_attention;"),
+    # --- Products
+    one("gradient of a bias skipped", MODELS, GPT2_GRADIENTS, LINEAR,
+        "out[first + i] += sums[i];", "(void)out;"),
+    one("gradient of a bias overwritten", MODELS, "Model: a second backward*", LINEAR,
+        "out[first + i] += sums[i];", "out[first + i] = sums[i];"),
+    one("gradient of a weight overwritten", MODELS, "Model: a second backward*", LINEAR,
+        "Scalar(1), {d_weight.as<Scalar>(), d_weight.row_stride}",
+        "Scalar(0), {d_weight.as<Scalar>(), d_weight.row_stride}"),
+    one("gradient of the QKV bias not asked for", MODELS, GPT2_GRADIENTS, ATTENTION,
+        "pass.gradient(attention.qkv_bias), d_qkv, normed);", "{}, d_qkv, normed);"),
+    # --- Activations and rotary positions
+    Mutant("GELU by the error function", MODELS, GOLDEN, "kernels/formula.h", [
+        ("return x * sigmoid(2 * inner);",
+         "return x / 2 * (1 + std::erf(x * Scalar(0.70710678118654752)));"),
+        ("return s + x * s * (1 - s) * 2 * d_inner;",
+         "return (1 + std::erf(x * Scalar(0.70710678118654752))) / 2 +\n"
+         "         x * std::exp(-x * x / 2) * Scalar(0.39894228040143268);")]),
+    one("SwiGLU's gate and up swapped", MODELS, GOLDEN, ACTIVATION,
+        "silu(gate[c]) * up[c]", "silu(up[c]) * gate[c]"),
+    one("rotary positions turn the other way", KERNELS, "activations: equals*", ACTIVATION,
+        "direction == RopeDirection::forward ? 1 : -1", "direction == RopeDirection::forward ? -1 : 1"),
+    one("rotary positions turn the same way in backward", MODELS, LLAMA_GRADIENTS, ACTIVATION,
+        "direction == RopeDirection::forward ? 1 : -1", "direction == RopeDirection::forward ? 1 : 1"),
+    one("rotary pairs interleaved instead of half-split", MODELS, GOLDEN, ACTIVATION, ROPE_PAIRS,
+        ROPE_PAIRS.replace("low[i]", "low[2 * i]").replace("high[i]", "low[2 * i + 1]")),
+    one("keys are not rotated", MODELS, GOLDEN, ATTENTION,
+        "  rotate(pass, parts.k, RopeDirection::forward);\n", ""),
+    one("rotary positions begin anew in each call of decode", MODELS, "decode: token*", ATTENTION,
+        "pass.config.rope_base, pass.first_position,", "pass.config.rope_base, 0,"),
+    one("learned positions begin anew in each call of decode", MODELS, "decode: token*", MODEL,
+        "pass.value(structure_.position_embedding), decoded_tokens_);",
+        "pass.value(structure_.position_embedding), 0);"),
+    # --- Attention
+    one("a query sees the next key", MODELS, "Model: a token changes*", ATTENTION_KERNEL,
+        "return shape.key_tokens - shape.query_tokens + first + row + 1;",
+        "return std::min(keys, shape.key_tokens - shape.query_tokens + first + row + 2);"),
+    one("a query does not see its own key (operator)", KERNELS, "attention: equals*",
+        ATTENTION_KERNEL, "return shape.key_tokens - shape.query_tokens + first + row + 1;",
+        "return std::max<int64_t>(1, shape.key_tokens - shape.query_tokens + first + row);"),
+    one("query heads go round the key heads", MODELS, LLAMA_GRADIENTS, ATTENTION_KERNEL,
+        "head * shape.kv_heads / shape.heads;", "head % shape.kv_heads;"),
+    one("query heads go round the key heads (operator)", KERNELS, "attention: equals*",
+        ATTENTION_KERNEL, "head * shape.kv_heads / shape.heads;", "head % shape.kv_heads;"),
+    # --- Dropout
+    one("another mask on a branch in backward", MODELS, DROPOUT_GRADIENTS, MODEL,
+        "ops_.dropout(gradient, d_stream, pass.batch, pass.dropout(dropout));",
+        "ops_.dropout(gradient, d_stream, pass.batch, pass.dropout(dropout + 1));"),
+    one("another mask on the probabilities in backward", MODELS, DROPOUT_GRADIENTS, ATTENTION,
+        "pass.dropout(attention_probability_dropout(attention.layer)));\n"
+        "  pass.show_gradient(ProbeSite::q",
+        "pass.dropout(attention_probability_dropout(attention.layer) + 1));\n"
+        "  pass.show_gradient(ProbeSite::q"),
+    one("dropout left on in evaluation", MODELS, "Model: dropout falls*", "models/pass.h",
+        "falls ? config.dropout : 0.0", "falls ? config.dropout : config.dropout"),
+    one("every micro-batch has the masks of the first", MODELS, "Model: gradients of micro*",
+        ACTIVATION, "static_cast<uint64_t>(state_.first_sequence + sequence)",
+        "static_cast<uint64_t>(sequence)"),
+    # --- Loss, head, embedding
+    one("loss is the logarithm of a quotient", KERNELS, "cross_entropy: a probability*", LOSS,
+        "return std::log(sum) + (largest - logit);",
+        "return -std::log(exponential(logit - largest) / sum);"),
+    one("gradients forget the loss scale", MODELS, GPT2_GRADIENTS, LOSS,
+        "const auto scale = static_cast<Scalar>(state_.loss_scale);", "const Scalar scale = 1;"),
+    one("the step's loss forgets the loss scale", MODELS, "Model: the step's loss*", LOSS,
+        "loss_ += state_.loss_scale * sum;", "loss_ += sum;"),
+    one("a tied embedding's gradient from the head alone", MODELS, GPT2_GRADIENTS, MODEL,
+        "  ops_.embedding_backward(pass.gradient",
+        "  if (!config_.tie_embeddings) ops_.embedding_backward(pass.gradient"),
+    one("a tied embedding's gradient from the input alone", MODELS, GPT2_GRADIENTS, MODEL,
+        "    ops_.linear_backward_weight(pass.gradient(structure_.head), {}, logits, x);",
+        "    if (!config_.tie_embeddings)\n"
+        "      ops_.linear_backward_weight(pass.gradient(structure_.head), {}, logits, x);"),
+    one("every chunk of logits writes the first rows", MODELS, "Model: losses and gradients do*",
+        MODEL, "room.d_normed.row_slice(first, count)", "room.d_normed.row_slice(0, count)"),
+    one("gradient of a token overwritten", MODELS, GPT2_GRADIENTS, "kernels/cpu/embedding.cpp",
+        "token[c] += gradient[c];", "token[c] = gradient[c];"),
+    # --- Parameters, buckets, update
+    one("biases decay", MODELS, "parameter_list: matrices*", PARAMETER,
+        "add(name, layer, {1, size}, InitRule::zeros, 0, false);",
+        "add(name, layer, {1, size}, InitRule::zeros, 0, true);"),
+    one("gains decay", MODELS, TRAINED, PARAMETER,
+        "InitRule::ones, 0, false);", "InitRule::ones, 0, true);"),
+    one("decay on all that is not to decay", MODELS, TRAINED, "engine/optimizer.cpp",
+        "update(bucket.decay_end, bucket.end, 0.0);",
+        "update(bucket.decay_end, bucket.end, config_.weight_decay);"),
+    one("a bucket is reported before its last norm", MODELS, "backward: reports each bucket*", MODEL,
+        "    start.backward(pass,",
+        "    done(config_.layers - layer);\n    start.backward(pass,"),
+    one("scaled init forgets that a layer has two branches", MODELS, "initialize: matrices*",
+        PARAMETER, "std::sqrt(2.0 * static_cast<double>(config.layers))",
+        "std::sqrt(static_cast<double>(config.layers))"),
+    one("no correction of the first moment", KERNELS, "adamw: equals*", UPDATE,
+        "state_.learning_rate / state_.first_moment_correction", "state_.learning_rate"),
+    one("no correction of the second moment", KERNELS, "adamw: equals*", UPDATE,
+        "1 / std::sqrt(state_.second_moment_correction)", "1.0"),
+    one("clipping by the squared norm", KERNELS, "adamw: equals*", UPDATE,
+        "state_.gradient_norm = std::sqrt(sum);", "state_.gradient_norm = sum;"),
+    one("an update with gradients that are not finite", KERNELS, "adamw: equals*", UPDATE,
+        "  if (!state_.finite) return;\n", ""),
+]

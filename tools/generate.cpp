@@ -1,0 +1,82 @@
+// generate MODEL --prompt TEXT: the text that follows.
+#include <algorithm>
+
+#include "data/tokenizer.h"
+#include "engine/checkpoint.h"
+#include "engine/device.h"
+#include "engine/generation.h"
+#include "engine/stop_request.h"
+#include "engine/weights.h"
+#include "tools/main.h"
+
+namespace normlab {
+namespace {
+
+struct Options {
+  std::string model;
+  std::string prompt;
+  std::string tokenizer;
+  SamplingOptions sampling;
+  RunConfig run;
+};
+
+int generate_text(const Options& options) {
+  std::vector<std::string> warnings;
+  const std::string directory = model_directory(options.model, warnings);
+  for (const std::string& warning : warnings) std::cerr << "warning: " << warning << "\n";
+  const ModelDescription description = read_config_json(directory);
+  const std::string name = options.tokenizer.empty() ? description.tokenizer : options.tokenizer;
+  if (name.empty()) {
+    throw input_error(directory + ": its tokenizer is not known. Name it with --tokenizer");
+  }
+  const auto tokenizer = make_tokenizer(name);
+  if (tokenizer->vocabulary() > description.config.vocabulary) {
+    throw input_error("--tokenizer " + name + " (has more tokens than the model's vocabulary of " +
+                      std::to_string(description.config.vocabulary) + "). Name the model's own");
+  }
+  std::vector<int32_t> prompt;
+  for (const uint16_t token : tokenizer->encode(options.prompt)) prompt.push_back(token);
+  // An empty prompt: the beginning of a document.
+  if (prompt.empty()) prompt.push_back(tokenizer->end_of_text());
+  SamplingOptions sampling = options.sampling;
+  sampling.end_of_text = tokenizer->end_of_text();
+  const auto ops = make_device(options.run);
+  const int64_t tokens = std::min<int64_t>(description.config.context, 256);
+  Model model(*ops, description.config, {1, tokens});
+  load_weights(model, directory);
+  catch_stop_signals();
+  std::cout << options.prompt << std::flush;
+  generate(
+      model, prompt, sampling,
+      [&](int32_t token) {
+        std::cout << tokenizer->decode({static_cast<uint16_t>(token)}) << std::flush;
+      },
+      stop_requested);
+  std::cout << "\n";
+  return kExitDone;
+}
+
+}  // namespace
+}  // namespace normlab
+
+int main(int argc, char* argv[]) {
+  normlab::Options options;
+  CLI::App app("Continues a text.\nExample: generate runs/quickstart --prompt 'One day' --tokens 200 "
+               "--temperature 0.8",
+               "generate");
+  app.add_option("model", options.model,
+                 "a run directory, a checkpoint or a Hugging Face model directory")
+      ->required();
+  app.add_option("--prompt", options.prompt, "the text to continue; empty: a new document");
+  app.add_option("--tokens", options.sampling.tokens, "new tokens at most (256)")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--temperature", options.sampling.temperature, "0: always the likeliest (1)")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--top-k", options.sampling.top_k, "sample of the k likeliest; 0: of all (0)")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--seed", options.sampling.seed, "of the random choices (0)");
+  app.add_option("--tokenizer", options.tokenizer, "the model's own by default");
+  app.add_option("--threads", options.run.threads, "of the CPU; all cores by default")
+      ->check(CLI::Range(1, 4096));
+  return normlab::run_main(app, argc, argv, [&] { return normlab::generate_text(options); });
+}

@@ -1,0 +1,86 @@
+// train CONFIG.yaml: a run from its configuration to its last checkpoint.
+#include <nlohmann/json.hpp>
+
+#include "engine/config.h"
+#include "engine/log.h"
+#include "engine/plan.h"
+#include "engine/stop_request.h"
+#include "engine/trainer.h"
+#include "tools/main.h"
+
+namespace normlab {
+namespace {
+
+struct Options {
+  std::string config;
+  std::vector<std::string> overrides;
+  bool dry_run = false;
+  bool json = false;
+  bool fresh = false;
+};
+
+void print_plan_json(const RunPlan& plan, const Config& config) {
+  nlohmann::ordered_json out;
+  out["parameters"] = plan.parameters;
+  out["tokens_per_step"] = plan.tokens_per_step;
+  out["passes_per_step"] = plan.passes_per_step;
+  out["memory_bytes"] = {{"weights", plan.weights_bytes},
+                         {"gradients", plan.gradients_bytes},
+                         {"optimizer", plan.optimizer_bytes},
+                         {"activations", plan.activations_bytes},
+                         {"workspace", plan.workspace_bytes},
+                         {"total", plan.total_bytes}};
+  out["flops_per_token"] = plan.flops_per_token;
+  out["schedule"] = nlohmann::ordered_json::array();  // no norm is removed
+  out["config"] = to_yaml(config);
+  std::cout << out.dump(2) << "\n";
+}
+
+void print_plan(const RunPlan& plan, const Config& config) {
+  std::cout << to_yaml(config) << "\n# plan (nothing was allocated)\n"
+            << "parameters:       " << count_text(plan.parameters) << "\n"
+            << "tokens per step:  " << count_text(plan.tokens_per_step) << " in "
+            << plan.passes_per_step << " passes\n"
+            << "FLOPs per token:  " << count_text(static_cast<long long>(plan.flops_per_token))
+            << "\nmemory:           " << bytes_text(plan.total_bytes) << " (weights "
+            << bytes_text(plan.weights_bytes) << ", gradients " << bytes_text(plan.gradients_bytes)
+            << ", optimizer " << bytes_text(plan.optimizer_bytes) << ", activations "
+            << bytes_text(plan.activations_bytes) << ", workspace "
+            << bytes_text(plan.workspace_bytes) << ")\n";
+}
+
+int train(const Options& options) {
+  catch_stop_signals();
+  Config config = load_config(options.config, options.overrides);
+  if (options.dry_run) {
+    const RunPlan plan = plan_run(config);
+    options.json ? print_plan_json(plan, config) : print_plan(plan, config);
+    return kExitDone;
+  }
+  if (options.json) throw input_error("--json (goes with --dry-run). Metrics are in metrics.jsonl");
+  Log log(stderr_is_terminal());
+  Trainer trainer(config, options.fresh ? Start::fresh : Start::go_on, log);
+  switch (trainer.run()) {
+    case Outcome::finished: return kExitDone;
+    case Outcome::stopped: return kExitStopped;
+  }
+  return kExitFailed;
+}
+
+}  // namespace
+}  // namespace normlab
+
+int main(int argc, char* argv[]) {
+  normlab::Options options;
+  CLI::App app("Trains a model as CONFIG.yaml says. Goes on from the newest good checkpoint in "
+               "run.directory if there is one.\nExample: train tools/recipes/quickstart.yaml "
+               "run.directory=runs/mine optimizer.learning_rate=1e-3",
+               "train");
+  app.add_option("config", options.config, "the configuration, a YAML file")->required();
+  app.add_option("overrides", options.overrides, "section.key=value, in place of the file's");
+  app.add_flag("--dry-run", options.dry_run,
+               "print the resolved configuration, parameters, memory and FLOPs; allocate nothing");
+  app.add_flag("--json", options.json, "with --dry-run: as JSON on stdout");
+  app.add_flag("--fresh", options.fresh, "refuse to go on: stop if run.directory is not empty");
+  return normlab::run_main(app, argc, argv, [&] { return normlab::train(options); });
+}
