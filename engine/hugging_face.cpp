@@ -97,7 +97,8 @@ double read_rope_base(const Description& file) {
   file.refuse_unless("rope_scaling", !file.has("rope_scaling"), "rope scaling");
   if (!file.has("rope_parameters")) return file.number("rope_theta", 10000);
   const json& rope = file.root()["rope_parameters"];
-  const bool plain = rope.is_object() && rope.value("rope_type", "default") == "default" &&
+  const bool plain = rope.is_object() &&
+                     (!rope.contains("rope_type") || rope["rope_type"] == "default") &&
                      rope.contains("rope_theta") && rope["rope_theta"].is_number();
   file.refuse_unless("rope_parameters", plain, "rope scaling");
   return rope["rope_theta"].get<double>();
@@ -152,11 +153,24 @@ void read_own_section(const Description& file, ModelDescription& description) {
   }
 }
 
-// Whether the plain gpt2 or llama of other programs has these norms.
-bool has_plain_norms(const ModelConfig& config) {
-  const NormKind plain =
-      config.family == Family::gpt2 ? gpt2_defaults().norm.kind : llama_defaults().norm.kind;
-  return config.norm.placement == NormPlacement::pre && config.norm.kind == plain;
+NormKind plain_norm_kind(Family family) {
+  switch (family) {
+    case Family::gpt2:
+      return gpt2_defaults().norm.kind;
+    case Family::llama:
+      return llama_defaults().norm.kind;
+  }
+  throw Error("unknown family");
+}
+
+std::vector<NamedSlice> plain_names(const ModelConfig& config) {
+  switch (config.family) {
+    case Family::gpt2:
+      return gpt2_names(config);
+    case Family::llama:
+      return llama_names(config);
+  }
+  throw Error("unknown family");
 }
 
 json gpt2_json(const ModelConfig& config) {
@@ -234,7 +248,8 @@ std::string config_json(const ModelDescription& description) {
                         {"dropout", config.dropout},
                         {"tokenizer", description.tokenizer},
                         {"micro_batch", description.micro_batch}};
-  if (!has_plain_norms(config)) {
+  if (config.norm.placement != NormPlacement::pre ||
+      config.norm.kind != plain_norm_kind(config.family)) {
     // "normlab": no other program takes it for a plain model.
     out["model_type"] = "normlab";
     out.erase("architectures");
@@ -243,13 +258,24 @@ std::string config_json(const ModelDescription& description) {
 }
 
 std::vector<NamedSlice> file_names(const ModelConfig& config) {
-  switch (config.family) {
-    case Family::gpt2:
-      return gpt2_names(config);
-    case Family::llama:
-      return llama_names(config);
+  ModelConfig plain = config;
+  plain.norm.kind = plain_norm_kind(config.family);
+  const std::vector<Parameter> plain_list = parameter_list(plain);
+  const std::vector<Parameter> list = parameter_list(config);
+  std::vector<NamedSlice> names;
+  for (NamedSlice slice : plain_names(plain)) {
+    const std::string own = plain_list[static_cast<size_t>(slice.parameter)].name;
+    // A norm of the other kind has no bias where the plain one has,
+    slice.parameter = find_parameter_or_none(list, own);
+    if (slice.parameter >= 0) names.push_back(slice);
+    // or one where the plain one has none: named after its gain.
+    const std::string bias = own.substr(0, own.rfind('.')) + ".bias";
+    if (!own.ends_with(".norm.gain") || find_parameter_or_none(plain_list, bias) >= 0) continue;
+    slice.parameter = find_parameter_or_none(list, bias);
+    slice.name = slice.name.substr(0, slice.name.rfind('.')) + ".bias";
+    if (slice.parameter >= 0) names.push_back(slice);
   }
-  throw Error("unknown family");
+  return names;
 }
 
 }  // namespace normlab

@@ -16,7 +16,7 @@ void free_aligned(Ops*, std::byte* data) { std::free(data); }
 
 template <typename Scalar>
 CpuOps<Scalar>::CpuOps(int threads)
-    : threads_(threads > 0 ? threads : omp_get_num_procs()),
+    : threads_(threads > 0 ? threads : default_threads()),
       scratch_(static_cast<size_t>(threads_)) {}
 
 template <typename Scalar>

@@ -1,25 +1,33 @@
-// The one thread pool: OpenMP. Work is cut into pieces that do not depend on the number of threads,
-// each piece is computed by one thread, and so are its bits.
+// The one thread pool. Work is cut into pieces that do not depend on the number of threads, each
+// piece is computed by one thread, and so are its bits. Two files implement it, parallel_openmp.cpp
+// and parallel_threads.cpp; CMake chooses.
 #pragma once
-
-#include <omp.h>
 
 #include <cstdint>
 
 namespace normlab {
 
-// body(piece, thread) for piece = 0 … pieces − 1, in any order. Bodies must not throw.
+// Threads that a caller who does not care gets: one for each core, or OMP_NUM_THREADS.
+int default_threads();
+
+// A function with what it has captured.
+struct PieceBody {
+  void (*call)(const void* captured, int64_t piece, int thread);
+  const void* captured;
+  void operator()(int64_t piece, int thread) const { call(captured, piece, thread); }
+};
+
+// body(piece, thread) for piece = 0 … pieces − 1, in any order, thread < threads; returns when all
+// have run. Bodies must not throw.
+void run_pieces(int threads, int64_t pieces, PieceBody body);
+
 template <typename Body>
 void parallel_for(int threads, int64_t pieces, const Body& body) {
-  if (pieces <= 0) return;
-#pragma omp parallel num_threads(threads)
-  {
-    // Products inside a piece must not open teams of their own.
-    omp_set_num_threads(1);
-    const int thread = omp_get_thread_num();
-#pragma omp for schedule(dynamic, 1)
-    for (int64_t piece = 0; piece < pieces; ++piece) body(piece, thread);
-  }
+  run_pieces(threads, pieces,
+             {[](const void* captured, int64_t piece, int thread) {
+                (*static_cast<const Body*>(captured))(piece, thread);
+              },
+              &body});
 }
 
 // body(first, last, thread) over ranges of at most `grain` elements.

@@ -20,7 +20,7 @@ TEST_CASE("make_ops: a device that is not there is refused in words") {
   CHECK(!cuda_status().empty());
 }
 
-TEST_CASE("Ops: what is uploaded is downloaded; strided tensors are refused") {
+TEST_CASE("Ops: what is uploaded is downloaded, strided tensors are refused") {
   const auto ops = make_ops(Device::cpu, Precision::fp32, 1);
   const Memory memory = ops->allocate(6 * 4);
   const Tensor whole(memory.data(), DType::f32, {2, 3});

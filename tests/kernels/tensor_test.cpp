@@ -82,7 +82,7 @@ TEST_CASE("Tensor: numbers are read as what they are") {
   CHECK_THROWS_AS(reading.as<int32_t>(), Error);
 }
 
-TEST_CASE("Tensor: an empty view is absent; slices of one without data have none") {
+TEST_CASE("Tensor: an empty view is absent, slices of one without data have none") {
   CHECK(!Tensor());
   const Tensor measured(nullptr, DType::f32, {4, 6});
   CHECK(measured);

@@ -110,7 +110,7 @@ TEST_CASE("find_parameter: gives the index of a name, and refuses one that is no
   CHECK_THROWS_AS(find_parameter(parameters, "head.weight"), Error);
 }
 
-TEST_CASE("assign_buckets: head, last layer to first, embeddings; they follow without a gap") {
+TEST_CASE("assign_buckets: head, last layer to first, embeddings, without a gap") {
   for (const ModelConfig& config : configurations()) {
     std::vector<Parameter> parameters = parameter_list(config);
     const std::vector<Bucket> buckets = assign_buckets(parameters, config.layers);

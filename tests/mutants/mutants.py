@@ -85,7 +85,7 @@ MUTANTS = [
         "gain_out[c] += gain_total;", "gain_out[c] = gain_total;"),
     one("the gradient of the residual stream dropped", MODELS, GPT2_GRADIENTS, JOINT,
         "d_normed, d_residual, residual(rows),", "d_normed, {}, residual(rows),"),
-    one("post: the gradient past a sublayer dropped", MODELS, "model gradients: every other*", JOINT,
+    one("post: the gradient past a sublayer dropped", MODELS, "model gradients: post*", JOINT,
         "pass.ops.add(d_stream, d_residual, d_normed);", "pass.ops.copy(d_stream, d_normed);"),
     one("post: the gradient shown is that of the sum", MODELS, "Probe: the gradient shown*", JOINT,
         "pass.show_gradient(shown.residual[i], shown.layers[i], d_stream);",

@@ -13,8 +13,8 @@ namespace {
 
 constexpr int kStopped = 75;
 
-// 150 steps, about 4 epochs, and a checkpoint after every second one.
-const Overrides long_run = {"schedule.total_steps=150", "evaluation.every=40", "checkpoint.every=2",
+// 100 steps, about 3 epochs, and a checkpoint after every third one.
+const Overrides long_run = {"schedule.total_steps=100", "evaluation.every=40", "checkpoint.every=3",
                             "checkpoint.keep=2"};
 
 void check_same_end(const TinyRun& disturbed, const TinyRun& undisturbed, int64_t step) {
@@ -57,8 +57,8 @@ TEST_CASE("train: a run killed 20 times at random moments ends in an undisturbed
   const Finished end = killed.train();
   INFO(end.err);
   REQUIRE(end.exit_code == 0);
-  check_same_end(killed, undisturbed, 150);
-  check_metrics(killed, 150);
+  check_same_end(killed, undisturbed, 100);
+  check_metrics(killed, 100);
 }
 
 TEST_CASE("train: a run killed before its first checkpoint starts again") {
@@ -91,11 +91,11 @@ TEST_CASE("train: SIGTERM, SIGINT and SIGUSR1 save and exit 75, and the run goes
     REQUIRE(finished.exit_code == kStopped);
     CHECK(finished.err.find("stopped by " + name) != std::string::npos);
     const int64_t step = stopped.last_step();
-    CHECK(step < 150);
+    CHECK(step < 100);
     CHECK(std::filesystem::exists(stopped.checkpoint(step)));
-    REQUIRE(stopped.train({"checkpoint.every=2"}).exit_code == 0);
-    check_same_end(stopped, undisturbed, 150);
-    check_metrics(stopped, 150);
+    REQUIRE(stopped.train({"checkpoint.every=50"}).exit_code == 0);
+    check_same_end(stopped, undisturbed, 100);
+    check_metrics(stopped, 100);
   }
 }
 
@@ -115,7 +115,7 @@ TEST_CASE("train: a run stopped while it starts saves step 0 and goes on") {
 }
 
 TEST_CASE("train: a stop that comes while it saves waits for the checkpoint") {
-  const Overrides every_step = {"checkpoint.every=1", "schedule.total_steps=80"};
+  const Overrides every_step = {"checkpoint.every=1", "schedule.total_steps=40"};
   const TinyRun undisturbed(every_step);
   const Finished whole = undisturbed.train();
   REQUIRE(whole.exit_code == 0);
@@ -123,10 +123,10 @@ TEST_CASE("train: a stop that comes while it saves waits for the checkpoint") {
   std::mt19937 random(3);
   std::uniform_real_distribution<double> part(0, 1);
   int stops = 0;
-  for (int i = 0; i < 8; ++i) {
+  for (int i = 0; i < 5; ++i) {
     Process process(stopped.command());
     if (!process.wait_until([&] { return process.catches(SIGUSR1); })) break;
-    sleep_seconds(part(random) * whole.seconds / 8);
+    sleep_seconds(part(random) * whole.seconds / 5);
     process.signal(SIGUSR1);
     const Finished finished = process.wait();
     INFO(finished.err);
@@ -135,7 +135,7 @@ TEST_CASE("train: a stop that comes while it saves waits for the checkpoint") {
   }
   CHECK(stops >= 2);
   REQUIRE(stopped.train().exit_code == 0);
-  check_same_end(stopped, undisturbed, 80);
+  check_same_end(stopped, undisturbed, 40);
 }
 
 TEST_CASE("train: an evaluation gives way to a stop and is done again on resume") {

@@ -51,8 +51,7 @@ TEST_CASE("train: an extended stop_step gives the bytes of an undisturbed longer
   const TinyRun whole, extended;
   whole.trained();
   extended.trained({step(25)});
-  const Finished more =
-      extended.train({"checkpoint.every=7", "evaluation.every=0", "run.threads=2"});
+  const Finished more = extended.train({"checkpoint.every=7", "evaluation.every=0"});
   INFO(more.err);
   CHECK(more.exit_code == 0);
   CHECK(says(more, "going on from " + extended.checkpoint(25)));
@@ -161,4 +160,20 @@ TEST_CASE("train: a finished run run again is finished and changes no checkpoint
   CHECK(again.exit_code == 0);
   CHECK(says(again, "finished at step 60"));
   CHECK(tree_of(run.directory() + "/checkpoints") == before);
+}
+
+TEST_CASE("train: norms of the other family's kind are saved and resumed whole") {
+  for (const Overrides& kind : {Overrides{"model.norm.kind=rmsnorm"},
+                                Overrides{"model.family=llama", "model.norm.kind=layernorm"},
+                                Overrides{"model.norm.placement=post"}}) {
+    INFO(kind.back());
+    const TinyRun whole(kind), parted(kind);
+    whole.trained({step(20)});
+    parted.trained({step(10)}).trained({step(20)});
+    check_same(parted.checkpoint(20), whole.checkpoint(20));
+    const Finished evaluated =
+        normlab::test::run({program("evaluate"), whole.directory(), "--tokens", whole.recipe()});
+    INFO(evaluated.err);
+    CHECK(evaluated.exit_code == 0);
+  }
 }

@@ -71,6 +71,7 @@ std::map<std::string, std::string> tree_of(const std::string& directory) {
   if (!fs::exists(directory)) return tree;
   for (const auto& entry : fs::recursive_directory_iterator(directory)) {
     const std::string path = entry.path().string();
+    if (entry.path().filename() == ".lock") continue;  // which names the last process
     tree[path.substr(directory.size())] = entry.is_regular_file() ? content(path) : "";
   }
   return tree;

@@ -44,7 +44,7 @@ class TinyRun {
 
 // The files of two directories that are not equal byte by byte; empty where all are.
 std::vector<std::string> different_files(const std::string& one, const std::string& other);
-// Path and bytes of every file below a directory.
+// Path and bytes of every file below a directory, but for the lock.
 std::map<std::string, std::string> tree_of(const std::string& directory);
 void flip_byte(const std::string& path, int64_t place);
 
