@@ -164,8 +164,8 @@ std::optional<CheckpointDirectory::Found> newest_intact(const std::string& direc
     try {
       return CheckpointDirectory::Found{path, verify_checkpoint(path)};
     } catch (const Error& error) {
-      warnings.push_back("checkpoint " + path + " is damaged (" + error.what() +
-                         "); trying the one before");
+      warnings.push_back("checkpoint " + path + " is damaged and passed over (" + error.what() +
+                         ")");
     }
   }
   return std::nullopt;

@@ -17,6 +17,7 @@ double now_seconds() {
 }
 
 std::string fixed(double value, int digits) {
+  if (std::isnan(value)) return "nan";  // whatever its sign
   char text[64];
   std::snprintf(text, sizeof(text), "%.*f", digits, value);
   return text;
@@ -201,10 +202,10 @@ void Trainer::skip_step(const StepOutcome& step) {
   if (state_.skipped_in_row < config_.guard.nonfinite_steps) return;
   throw Error(ErrorKind::diverged,
               "the loss or its gradient was not finite in " +
-                  std::to_string(state_.skipped_in_row) + " steps in a row at step " +
+                  std::to_string(state_.skipped_in_row) + " steps in a row after step " +
                   std::to_string(state_.step) +
-                  ". Lower optimizer.learning_rate, or go on from an earlier checkpoint with "
-                  "optimizer.gradient_clip: 1.0");
+                  ". Lower optimizer.learning_rate or set optimizer.gradient_clip: 1.0, in another "
+                  "run.directory; model.from can name a checkpoint of this run to begin with");
 }
 
 void Trainer::show_progress(const StepOutcome& step, bool important) {

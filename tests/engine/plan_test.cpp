@@ -2,7 +2,6 @@
 
 #include "catch.h"
 #include "config_text.h"
-#include "engine/log.h"
 #include "engine/optimizer.h"
 #include "engine/trainer.h"
 
@@ -59,18 +58,4 @@ TEST_CASE("plan: the weights and moments of the plan are those that are allocate
 TEST_CASE("plan: a vocabulary smaller than the tokenizer's is refused") {
   Config config = parse(minimal, {"model.vocabulary=100"});
   CHECK_THROWS_AS(plan_run(config), Error);
-}
-
-TEST_CASE("log: durations, counts and bytes as people write them") {
-  CHECK(duration_text(12.4) == "12s");
-  CHECK(duration_text(250) == "4m 10s");
-  CHECK(duration_text(3 * 3600 + 5 * 60 + 59) == "3h 05m");
-  CHECK(duration_text(-1) == "?");
-  CHECK(duration_text(0.0 / 0.0) == "?");
-  CHECK(count_text(0) == "0");
-  CHECK(count_text(999) == "999");
-  CHECK(count_text(1000) == "1,000");
-  CHECK(count_text(-1234567) == "-1,234,567");
-  CHECK(bytes_text(512) == "512 B");
-  CHECK(bytes_text(1536LL << 20) == "1.5 GiB");
 }

@@ -100,7 +100,9 @@ TEST_CASE("validate: every dimension must be at least 1") {
   }
 }
 
-TEST_CASE("validate: key heads must divide heads, rotary heads be even, dropout be at least 0 and below 1") {
+TEST_CASE(
+    "validate: key heads must divide heads, rotary heads be even, dropout be at least 0 and below "
+    "1") {
   for (int64_t kv_heads : {0, 3, 4, -1}) {
     CHECK(message_after([&](ModelConfig& config) { config.kv_heads = kv_heads; }) ==
           "model.kv_heads = " + std::to_string(kv_heads) +

@@ -2,7 +2,6 @@
 #include "models/probe.h"
 
 #include <algorithm>
-#include <map>
 #include <tuple>
 
 #include "catch.h"

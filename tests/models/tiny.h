@@ -60,7 +60,7 @@ class TinyModel {
   // Numbers of a tensor of any row stride, in its order.
   std::vector<double> read(ConstTensor tensor) const;
   void write(Tensor tensor, const std::vector<double>& values);
-  // Norm site i takes modes[i % size]: a gate of 1 is live, of 0 frozen, else tapering; σ ≈ 0.7.
+  // Norm site i takes gates[i % size]: 1 is live, 0 frozen, else tapering; σ in [0.7, 1].
   void set_gates(const std::vector<double>& gates);
 
   Ops& ops;

@@ -36,8 +36,8 @@ DROPOUT_GRADIENTS = "model gradients: under dropout*"
 GOLDEN = "golden: logits*"
 TRAINED = "golden: 30 steps*"
 
-SWAPPED_SITES = '''  site.gain = find_parameter_or_none(structure.parameters, norm_prefix(site) + ".bias");
-  if (site.gain < 0) site.gain = find_parameter(structure.parameters, norm_prefix(site) + ".gain");
+SITE_PARAMETERS = '''  site.gain = find_parameter(structure.parameters, norm_prefix(site) + ".gain");
+  site.bias = find_parameter_or_none(structure.parameters, norm_prefix(site) + ".bias");
 '''
 ROPE_PAIRS = '''          const Scalar a = low[i];
           const Scalar b = high[i];
@@ -47,19 +47,11 @@ ROPE_PAIRS = '''          const Scalar a = low[i];
 
 MUTANTS = [
     # --- Norm
-    one("gain and bias swapped in one norm's forward and backward", MODELS, GPT2_GRADIENTS,
-        "models/norm_site.h", "pass.value(gain), pass.value(bias)",
-        "pass.value(bias < 0 ? gain : bias), pass.value(bias < 0 ? bias : gain)"),
-    Mutant("gain and bias swapped throughout", MODELS, GOLDEN, STRUCTURE, [
-        ('  site.gain = find_parameter(structure.parameters, norm_prefix(site) + ".gain");\n',
-         SWAPPED_SITES),
-        ('  site.bias = find_parameter_or_none(structure.parameters, norm_prefix(site) + ".bias");',
-         '  if (config_has_bias(structure, site)) '
-         'site.bias = find_parameter(structure.parameters, norm_prefix(site) + ".gain");'),
-        ('size_t add_site(ModelStructure& structure,',
-         'bool config_has_bias(const ModelStructure& structure, const NormSite& site) {\n'
-         '  return find_parameter_or_none(structure.parameters, norm_prefix(site) + ".bias") >= 0;\n'
-         '}\n\nsize_t add_site(ModelStructure& structure,')]),
+    one("gain and bias swapped in forward", MODELS, GPT2_GRADIENTS, NORM,
+        "y[c] = scale * ((x[c] - mean) * inverse * gain[c] + bias[c]);",
+        "y[c] = scale * ((x[c] - mean) * inverse * bias[c] + gain[c]);"),
+    one("gain and bias swapped throughout", MODELS, GOLDEN, STRUCTURE, SITE_PARAMETERS,
+        SITE_PARAMETERS + "  if (site.bias >= 0) std::swap(site.gain, site.bias);\n"),
     one("epsilon outside the square root", MODELS, GOLDEN, NORM,
         "1 / std::sqrt(variance + static_cast<Scalar>(norm.epsilon))",
         "1 / (std::sqrt(variance) + static_cast<Scalar>(norm.epsilon))"),
@@ -90,6 +82,9 @@ MUTANTS = [
     one("post: the gradient shown is that of the sum", MODELS, "Probe: the gradient shown*", JOINT,
         "pass.show_gradient(shown.residual[i], shown.layers[i], d_stream);",
         "if (!after_) pass.show_gradient(shown.residual[i], shown.layers[i], d_stream);"),
+    one("the gradient shown of a branch is that after its dropout", MODELS,
+        "Probe: the gradient shown*", MODEL, "pass.show_gradient(site, layer, gradient);",
+        "pass.show_gradient(site, layer, d_stream);"),
     one("post: the MLP's norm is attention's", MODELS, "norm_plan: post*", "models/norm_plan.cpp",
         "joints[attention + 2].after = of_mlp;", "joints[attention + 2].after = of_attention;"),
     # --- Products
@@ -106,15 +101,17 @@ MUTANTS = [
     Mutant("GELU by the error function", MODELS, GOLDEN, "kernels/formula.h", [
         ("return x * sigmoid(2 * inner);",
          "return x / 2 * (1 + std::erf(x * Scalar(0.70710678118654752)));"),
-        ("return s + x * s * (1 - s) * 2 * d_inner;",
+        ("return sigmoid_there + x * (e * larger * larger) * 2 * d_inner;",
          "return (1 + std::erf(x * Scalar(0.70710678118654752))) / 2 +\n"
          "         x * std::exp(-x * x / 2) * Scalar(0.39894228040143268);")]),
     one("SwiGLU's gate and up swapped", MODELS, GOLDEN, ACTIVATION,
         "silu(gate[c]) * up[c]", "silu(up[c]) * gate[c]"),
     one("rotary positions turn the other way", KERNELS, "activations: equals*", ACTIVATION,
-        "direction == RopeDirection::forward ? 1 : -1", "direction == RopeDirection::forward ? -1 : 1"),
+        "direction == RopeDirection::forward ? 1 : -1",
+        "direction == RopeDirection::forward ? -1 : 1"),
     one("rotary positions turn the same way in backward", MODELS, LLAMA_GRADIENTS, ACTIVATION,
-        "direction == RopeDirection::forward ? 1 : -1", "direction == RopeDirection::forward ? 1 : 1"),
+        "direction == RopeDirection::forward ? 1 : -1",
+        "direction == RopeDirection::forward ? 1 : 1"),
     one("rotary pairs interleaved instead of half-split", MODELS, GOLDEN, ACTIVATION, ROPE_PAIRS,
         ROPE_PAIRS.replace("low[i]", "low[2 * i]").replace("high[i]", "low[2 * i + 1]")),
     one("keys are not rotated", MODELS, GOLDEN, ATTENTION,
@@ -144,8 +141,8 @@ MUTANTS = [
         "  pass.show_gradient(ProbeSite::q",
         "pass.dropout(attention_probability_dropout(attention.layer) + 1));\n"
         "  pass.show_gradient(ProbeSite::q"),
-    one("dropout left on in evaluation", MODELS, "Model: dropout falls*", "models/pass.h",
-        "falls ? config.dropout : 0.0", "falls ? config.dropout : config.dropout"),
+    one("dropout left on in evaluation", MODELS, "Model: dropout falls*", MODEL,
+        "sequences, tokens, 0, pass, probe};", "sequences, tokens, 0, Pass::training, probe};"),
     one("every micro-batch has the masks of the first", MODELS, "Model: gradients of micro*",
         ACTIVATION, "static_cast<uint64_t>(state_.first_sequence + sequence)",
         "static_cast<uint64_t>(sequence)"),
@@ -177,8 +174,8 @@ MUTANTS = [
     one("decay on all that is not to decay", MODELS, TRAINED, "engine/optimizer.cpp",
         "update(bucket.decay_end, bucket.end, 0.0);",
         "update(bucket.decay_end, bucket.end, config_.weight_decay);"),
-    one("a bucket is reported before its last norm", MODELS, "backward: reports each bucket*", MODEL,
-        "    start.backward(pass,",
+    one("a bucket is reported before its last norm", MODELS, "backward: reports each bucket*",
+        MODEL, "    start.backward(pass,",
         "    done(config_.layers - layer);\n    start.backward(pass,"),
     one("scaled init forgets that a layer has two branches", MODELS, "initialize: matrices*",
         PARAMETER, "std::sqrt(2.0 * static_cast<double>(config.layers))",

@@ -17,7 +17,7 @@ const Overrides wider = {"model.width=96",
                          "data.sequence_length=64",
                          "model.context=64",
                          "batch.tokens_per_step=1024",
-                         "schedule.total_steps=12"};
+                         "schedule.total_steps=6"};
 
 Overrides with(Overrides base, const Overrides& more) {
   base.insert(base.end(), more.begin(), more.end());
@@ -53,8 +53,8 @@ TEST_CASE("train: one thread and two and three give the same bytes") {
     one.trained({"run.threads=1"});
     two.trained({"run.threads=2"});
     three.trained({"run.threads=3"});
-    CHECK(weights_after(one, 12) == weights_after(two, 12));
-    CHECK(weights_after(one, 12) == weights_after(three, 12));
+    CHECK(weights_after(one, 6) == weights_after(two, 6));
+    CHECK(weights_after(one, 6) == weights_after(three, 6));
   }
 }
 
@@ -83,7 +83,7 @@ TEST_CASE("train: a reproducible run repeats its bits and its micro-batch moves 
 }
 
 TEST_CASE("train: with ragged targets token and micro-batch averages differ, with full ones not") {
-  const Overrides few = {"schedule.total_steps=3"};
+  const Overrides few = {"schedule.stop_step=3"};
   for (const bool ragged : {false, true}) {
     INFO((ragged ? "padded" : "concatenated"));
     // Documents of at least 33 tokens fill their rows: longer rows leave some ragged.
@@ -109,7 +109,7 @@ TEST_CASE("train: with ragged targets token and micro-batch averages differ, wit
 TEST_CASE("evaluate: gives a run's last validation loss bit for bit") {
   for (const std::string family : {"gpt2", "llama"}) {
     INFO(family);
-    const TinyRun run({"data.grammar=null", "schedule.total_steps=5", "model.family=" + family});
+    const TinyRun run({"data.grammar=null", "schedule.stop_step=5", "model.family=" + family});
     const std::string text = run.folder().write("a.txt", story(400));
     REQUIRE(run.train({"data.text=[" + text + "]"}).exit_code == 0);
     const std::string shard = run.folder().path() + "/validation.bin";

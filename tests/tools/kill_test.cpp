@@ -139,8 +139,8 @@ TEST_CASE("train: a stop that comes while it saves waits for the checkpoint") {
 }
 
 TEST_CASE("train: an evaluation gives way to a stop and is done again on resume") {
-  // Evaluating takes most of the time: 600 validation documents after every fourth step.
-  const Overrides heavy = {"data.grammar.documents=1200", "data.validation_fraction=0.5",
+  // Evaluating takes most of the time: 200 validation documents after every fourth step.
+  const Overrides heavy = {"data.grammar.documents=400", "data.validation_fraction=0.5",
                            "evaluation.every=4", "schedule.total_steps=8"};
   const TinyRun undisturbed(heavy);
   const Finished whole = undisturbed.train();

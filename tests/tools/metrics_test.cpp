@@ -31,7 +31,7 @@ TEST_CASE("metrics.jsonl: a row a step with the keys of the contract") {
 }
 
 TEST_CASE("metrics.jsonl: named validation sets are reported by name") {
-  const TinyRun run({"data.grammar=null", "schedule.total_steps=2"});
+  const TinyRun run({"data.grammar=null", "schedule.stop_step=2"});
   const std::string text = run.folder().write("a.txt", story(100));
   const Finished finished = run.train(
       {"data.text=[" + text + "]", "data.validation={one: [" + text + "], other: [" + text + "]}"});

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <cstdlib>
 #include <sstream>
 #include <thread>
 
@@ -21,6 +22,8 @@ namespace {
   redirect(folder + "/out", STDOUT_FILENO);
   redirect(folder + "/err", STDERR_FILENO);
   dup2(open("/dev/null", O_RDONLY), STDIN_FILENO);
+  // Waiting threads leave the cores to the other tests.
+  setenv("OMP_WAIT_POLICY", "passive", 0);
   std::vector<char*> arguments;
   for (const std::string& argument : command)
     arguments.push_back(const_cast<char*>(argument.c_str()));

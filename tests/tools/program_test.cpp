@@ -105,7 +105,7 @@ TEST_CASE("train --dry-run: a run of published size is planned in a moment and l
 TEST_CASE("train: memory is what the plan says") {
   const TinyRun run({"model.width=384", "model.heads=6", "model.layers=4", "model.context=256",
                      "data.sequence_length=256", "batch.tokens_per_step=2048",
-                     "batch.micro_batch=8", "schedule.total_steps=2", "evaluation.tokens=256"});
+                     "batch.micro_batch=8", "schedule.stop_step=2", "evaluation.tokens=256"});
   const int64_t planned = plan_of(run).at("memory_bytes").at("total").get<int64_t>();
   CHECK(planned > 100 * kMebibyte);
   const int64_t idle = run.train({"--dry-run"}).peak_bytes;

@@ -102,7 +102,8 @@ TEST_CASE("train: a damaged newest checkpoint is named and the one before taken"
     const Finished finished = damaged.train();
     INFO(finished.err);
     REQUIRE(finished.exit_code == 0);
-    CHECK(says(finished, "warning: checkpoint " + damaged.checkpoint(30) + " is damaged"));
+    CHECK(says(finished,
+               "warning: checkpoint " + damaged.checkpoint(30) + " is damaged and passed over"));
     CHECK(says(finished, "going on from " + damaged.checkpoint(20)));
     CHECK(content(damaged.directory() + "/log.txt").find("is damaged") != std::string::npos);
     check_same(damaged.checkpoint(60), whole.checkpoint(60));
@@ -176,4 +177,18 @@ TEST_CASE("train: norms of the other family's kind are saved and resumed whole")
     INFO(evaluated.err);
     CHECK(evaluated.exit_code == 0);
   }
+}
+
+TEST_CASE("train: model.from begins with the weights of another run, and at step 0") {
+  const TinyRun first;
+  first.trained({step(20)});
+  // So small a learning rate moves no weight.
+  const TinyRun second({"model={from: " + first.directory() + "}", "optimizer.learning_rate=1e-30",
+                        "model.layers=null", "model.width=null", "model.heads=null",
+                        "model.context=null", "model.family=null"});
+  second.trained({step(1)});
+  CHECK(content(second.checkpoint(1) + "/model.safetensors") ==
+        content(first.checkpoint(20) + "/model.safetensors"));
+  CHECK(content(second.checkpoint(1) + "/optimizer-00000.safetensors") !=
+        content(first.checkpoint(20) + "/optimizer-00000.safetensors"));
 }
