@@ -5,7 +5,8 @@
 
 namespace normlab {
 
-// From now on these signals only set a flag; a second SIGINT ends the program at once.
+// From now on these signals only set a flag; a second SIGINT ends the program at once. To be called
+// before there are other threads, which take over that these signals do not interrupt them.
 void catch_stop_signals();
 bool stop_requested();
 // "SIGTERM", or "" where none came.

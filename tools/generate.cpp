@@ -21,6 +21,7 @@ struct Options {
 };
 
 int generate_text(const Options& options) {
+  catch_stop_signals();
   std::vector<std::string> warnings;
   const std::string directory = model_directory(options.model, warnings);
   for (const std::string& warning : warnings) std::cerr << "warning: " << warning << "\n";
@@ -44,7 +45,6 @@ int generate_text(const Options& options) {
   const int64_t tokens = std::min<int64_t>(description.config.context, 256);
   Model model(*ops, description.config, {1, tokens});
   load_weights(model, directory);
-  catch_stop_signals();
   std::cout << options.prompt << std::flush;
   generate(
       model, prompt, sampling,

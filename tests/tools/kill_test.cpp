@@ -104,7 +104,7 @@ TEST_CASE("train: a run stopped while it starts saves step 0 and goes on") {
   REQUIRE(undisturbed.train().exit_code == 0);
   const TinyRun stopped;
   Process process(stopped.command());
-  REQUIRE(process.wait_until([&] { return process.catches(SIGTERM); }));
+  REQUIRE(process.wait_until([&] { return process.awaits(SIGTERM); }));
   process.signal(SIGTERM);
   const Finished finished = process.wait();
   INFO(finished.err);
@@ -125,7 +125,7 @@ TEST_CASE("train: a stop that comes while it saves waits for the checkpoint") {
   int stops = 0;
   for (int i = 0; i < 5; ++i) {
     Process process(stopped.command());
-    if (!process.wait_until([&] { return process.catches(SIGUSR1); })) break;
+    if (!process.wait_until([&] { return process.awaits(SIGUSR1); })) break;
     sleep_seconds(part(random) * whole.seconds / 5);
     process.signal(SIGUSR1);
     const Finished finished = process.wait();

@@ -1,6 +1,7 @@
 #include "tests/tools/process.h"
 
 #include <fcntl.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -22,6 +23,8 @@ namespace {
   redirect(folder + "/out", STDOUT_FILENO);
   redirect(folder + "/err", STDERR_FILENO);
   dup2(open("/dev/null", O_RDONLY), STDIN_FILENO);
+  // No program outlives tests that are killed.
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
   // Waiting threads leave the cores to the other tests.
   setenv("OMP_WAIT_POLICY", "passive", 0);
   std::vector<char*> arguments;
@@ -77,10 +80,10 @@ void Process::signal(int number) {
   if (running()) kill(id_, number);
 }
 
-bool Process::catches(int number) const {
+bool Process::awaits(int number) const {
   std::istringstream status(content("/proc/" + std::to_string(id_) + "/status"));
   for (std::string line; std::getline(status, line);) {
-    if (!line.starts_with("SigCgt:")) continue;
+    if (!line.starts_with("SigBlk:")) continue;
     return (std::stoull(line.substr(7), nullptr, 16) >> (number - 1)) & 1;
   }
   return false;

@@ -32,8 +32,8 @@ class Process {
   pid_t id() const { return id_; }
   bool running();
   void signal(int number);
-  // Whether it has come to the point where it catches this signal.
-  bool catches(int number) const;
+  // Whether it has come to the point where it waits for this signal.
+  bool awaits(int number) const;
   // Asks every millisecond, until true, or the program has ended, or a minute has passed.
   bool wait_until(const std::function<bool()>& condition);
   Finished wait();

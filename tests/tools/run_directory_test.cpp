@@ -116,3 +116,15 @@ TEST_CASE("train: after a start that failed the corrected command runs") {
   CHECK(run.train(wrong).exit_code == 2);
   CHECK(tree_of(run.directory()) == before);
 }
+
+TEST_CASE("train: what a start that was killed leaves is taken for an empty directory") {
+  for (const Overrides& way : {Overrides{}, Overrides{"--fresh"}}) {
+    const TinyRun run({"schedule.stop_step=1"});
+    fs::create_directories(run.directory() + "/checkpoints");
+    std::ofstream(run.directory() + "/.lock") << "12345";
+    std::ofstream(run.directory() + "/log.txt") << "";
+    const Finished finished = run.train(way);
+    INFO(finished.err);
+    CHECK(finished.exit_code == 0);
+  }
+}
