@@ -1,5 +1,5 @@
-// Scalar formulas, shared by every device. Templates over float and double; the float versions of
-// exp and tanh are polynomials that compilers turn into vector code (libm's are not).
+// Scalar formulas, shared by every device. Templates over float and double; the float version of
+// exp is a polynomial that compilers turn into vector code (libm's is not).
 #pragma once
 
 #include <bit>
@@ -34,23 +34,6 @@ inline float exponential(float x) {
   return x < -87.3f ? 0.0f : (x > 88.7f ? HUGE_VALF : (x == x ? y : x));
 }
 inline double exponential(double x) { return std::exp(x); }
-
-inline float hyperbolic_tangent(float x) {
-  const float a = std::fabs(x) > 15.0f ? 15.0f : std::fabs(x);
-  // Near 0 the quotient loses digits: an odd polynomial (Cephes' tanhf) there.
-  const float s = a * a;
-  float p = -5.70498872745e-3f;
-  p = p * s + 2.06390887954e-2f;
-  p = p * s - 5.37397155531e-2f;
-  p = p * s + 1.33314422036e-1f;
-  p = p * s - 3.33332819422e-1f;
-  const float small = a + a * s * p;
-  const float e = exponential(2.0f * a);
-  const float large = 1.0f - 2.0f / (e + 1.0f);
-  const float y = std::copysign(a < 0.625f ? small : large, x);
-  return x == x ? y : x;
-}
-inline double hyperbolic_tangent(double x) { return std::tanh(x); }
 
 template <typename Scalar>
 Scalar sigmoid(Scalar x) {

@@ -44,8 +44,12 @@ class Memory {
 };
 
 // Opaque names of a queue of work and of a point in it. Stream 0 is the compute stream.
-struct Stream { int id = 0; };
-struct Event { int id = 0; };
+struct Stream {
+  int id = 0;
+};
+struct Event {
+  int id = 0;
+};
 
 // All that changes from step to step, in one struct on the device: no verb takes such a number as
 // an argument, so that a captured graph of verbs stays valid.
@@ -66,7 +70,7 @@ struct StepState {
 };
 
 struct StepResult {
-  double loss = 0;           // what add_loss has summed since zero_loss; nats
+  double loss = 0;  // what add_loss has summed since zero_loss; nats
   double gradient_norm = 0;
   bool finite = true;
 };

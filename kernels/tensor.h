@@ -15,10 +15,14 @@ enum class DType : uint8_t { f32, f64, bf16, i32 };
 
 constexpr int64_t size_of(DType dtype) {
   switch (dtype) {
-    case DType::f32: return 4;
-    case DType::f64: return 8;
-    case DType::bf16: return 2;
-    case DType::i32: return 4;
+    case DType::f32:
+      return 4;
+    case DType::f64:
+      return 8;
+    case DType::bf16:
+      return 2;
+    case DType::i32:
+      return 4;
   }
   return 0;
 }
@@ -26,11 +30,17 @@ constexpr int64_t size_of(DType dtype) {
 template <typename T>
 constexpr DType dtype_of();
 template <>
-constexpr DType dtype_of<float>() { return DType::f32; }
+constexpr DType dtype_of<float>() {
+  return DType::f32;
+}
 template <>
-constexpr DType dtype_of<double>() { return DType::f64; }
+constexpr DType dtype_of<double>() {
+  return DType::f64;
+}
 template <>
-constexpr DType dtype_of<int32_t>() { return DType::i32; }
+constexpr DType dtype_of<int32_t>() {
+  return DType::i32;
+}
 
 // Up to four extents, outermost first. As a matrix: `rows` is the product of all but the last.
 struct Shape {
@@ -71,9 +81,7 @@ struct TensorView {
       : TensorView(data, dtype, shape, shape.columns()) {}
 
   // A view that reads, from one that writes.
-  operator TensorView<const std::byte>() const
-    requires(!std::is_const_v<Byte>)
-  {
+  operator TensorView<const std::byte>() const requires(!std::is_const_v<Byte>) {
     return {data, dtype, shape, row_stride};
   }
 
@@ -91,8 +99,7 @@ struct TensorView {
   }
   // `count` columns from `first`, as (rows, count) with the same row stride.
   TensorView column_slice(int64_t first, int64_t count) const {
-    check(first >= 0 && count >= 0 && first + count <= columns(),
-          "column slice inside the tensor");
+    check(first >= 0 && count >= 0 && first + count <= columns(), "column slice inside the tensor");
     return {offset(first), dtype, Shape{rows(), count}, row_stride};
   }
   // The same elements under another shape; for contiguous views.

@@ -15,7 +15,7 @@ struct Packed {
 };
 
 AttentionShape shape_of(const PassContext& pass, int64_t key_tokens) {
-  return {pass.batch,        pass.tokens,           key_tokens,
+  return {pass.batch,        pass.tokens,          key_tokens,
           pass.config.heads, pass.config.kv_heads, pass.config.head_size};
 }
 

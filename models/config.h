@@ -48,9 +48,9 @@ struct ModelConfig {
   Positions positions = Positions::learned;
   double rope_base = 10000;
   Activation activation = Activation::gelu;
-  bool biases = true;           // of every product but the head
-  bool tie_embeddings = true;   // head = token embedding
-  double dropout = 0;           // on embedding, branches and attention probabilities
+  bool biases = true;          // of every product but the head
+  bool tie_embeddings = true;  // head = token embedding
+  double dropout = 0;          // on embedding, branches and attention probabilities
   NormConfig norm;
   InitConfig init;
 
@@ -73,7 +73,8 @@ ModelConfig llama_defaults();
 std::vector<std::string> gpt2_sizes();
 std::vector<std::string> llama_sizes();
 
-// Throws an input Error on a shape that cannot be: "width = 100 (must be a multiple of heads = 12)".
+// Throws an input Error on a shape that cannot be: "width = 100 (must be a multiple of heads =
+// 12)".
 void validate(const ModelConfig& config);
 // Number of trainable numbers.
 int64_t parameter_count(const ModelConfig& config);

@@ -53,8 +53,9 @@ void Joint::forward_before(const PassContext& pass, const std::vector<NormSite>&
   pass.show(ProbeSite::norm_std, site.layer, statistics);
 }
 
-void Joint::backward(const PassContext& pass, const std::vector<NormSite>& sites, Tensor d_stream,
-                     Tensor d_normed, Position position, const JointSites& shown) const {
+Joint::Gradients Joint::backward(const PassContext& pass, const std::vector<NormSite>& sites,
+                                 Tensor d_stream, Tensor d_normed, Position position,
+                                 const JointSites& shown) const {
   const int64_t rows = pass.rows();
   const ConstTensor d_residual = position == Position::last ? ConstTensor{} : ConstTensor{d_stream};
   if (before_) {
@@ -76,6 +77,7 @@ void Joint::backward(const PassContext& pass, const std::vector<NormSite>& sites
                                     d_stream, {}, sum(rows),
                                     first_rows(buffers_.after_statistics, rows), site.norm(pass));
   }
+  return {d_stream, d_stream};
 }
 
 }  // namespace normlab

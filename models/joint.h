@@ -28,9 +28,9 @@ class Joint {
 
   // Tensors of a joint; a model for inference gives the same ones to every second joint.
   struct Buffers {
-    Tensor sum;         // (N,C) x + branch
-    Tensor residual;    // (N,C) the stream; `sum` where there is no norm after
-    Tensor normed;      // (N,C) the next input; `residual` where there is no norm before
+    Tensor sum;       // (N,C) x + branch
+    Tensor residual;  // (N,C) the stream; `sum` where there is no norm after
+    Tensor normed;    // (N,C) the next input; `residual` where there is no norm before
     Tensor after_statistics, before_statistics;  // (N,2)
   };
   Buffers lay_out(Arena& arena, int64_t rows, int64_t width, DType working_type,
@@ -49,12 +49,17 @@ class Joint {
                ConstTensor branch, const JointSites& shown) const;
   // Only N_before, of a stream that is already in `residual`.
   void forward_before(const PassContext& pass, const std::vector<NormSite>& sites) const;
+  // Of what went into a joint; x and branch were added, so the two share memory.
+  struct Gradients {
+    Tensor x;       // (N,C) of the stream before
+    Tensor branch;  // (N,C)
+  };
   // d_stream comes in as the gradient of `residual` from further on (its content is ignored where
-  // `last`), and leaves as the gradient of x and of the branch alike. d_normed is overwritten.
-  // The gradient of `residual` is shown where forward showed `residual`.
+  // `last`) and is overwritten, as d_normed is. The gradient of `residual` is shown where forward
+  // showed `residual`.
   enum class Position { inner, last };
-  void backward(const PassContext& pass, const std::vector<NormSite>& sites, Tensor d_stream,
-                Tensor d_normed, Position position, const JointSites& shown) const;
+  Gradients backward(const PassContext& pass, const std::vector<NormSite>& sites, Tensor d_stream,
+                     Tensor d_normed, Position position, const JointSites& shown) const;
 
  private:
   std::optional<size_t> after_, before_;

@@ -58,7 +58,8 @@ ModelConfig llama_config(const std::string& name) {
     return config;
   }
   std::string names;
-  for (const PublishedSize& size : kSizes) names += std::string(names.empty() ? "" : ", ") + size.name;
+  for (const PublishedSize& size : kSizes)
+    names += std::string(names.empty() ? "" : ", ") + size.name;
   throw input_error("model.size = " + name + " (no such llama size). Use one of " + names);
 }
 

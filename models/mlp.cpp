@@ -25,8 +25,12 @@ void mlp_forward(const PassContext& pass, MlpLayer& mlp, Tensor branch, ConstTen
   pass.ops.linear_forward(hidden, normed, pass.value(mlp.in_weight), pass.value(mlp.in_bias));
   pass.show(ProbeSite::mlp_pre, mlp.layer, hidden);
   switch (pass.config.activation) {
-    case Activation::gelu: pass.ops.gelu_forward(activated, hidden); break;
-    case Activation::swiglu: pass.ops.swiglu_forward(activated, hidden); break;
+    case Activation::gelu:
+      pass.ops.gelu_forward(activated, hidden);
+      break;
+    case Activation::swiglu:
+      pass.ops.swiglu_forward(activated, hidden);
+      break;
   }
   pass.show(ProbeSite::mlp_post, mlp.layer, activated);
   pass.ops.linear_forward(branch, activated, pass.value(mlp.out_weight), pass.value(mlp.out_bias));
@@ -42,8 +46,12 @@ void mlp_backward(const PassContext& pass, const MlpLayer& mlp, const MlpGradien
   pass.ops.linear_backward_input(d_activated, d_branch, pass.value(mlp.out_weight));
   pass.show_gradient(ProbeSite::mlp_post, mlp.layer, d_activated);
   switch (pass.config.activation) {
-    case Activation::gelu: pass.ops.gelu_backward(d_hidden, d_activated, hidden); break;
-    case Activation::swiglu: pass.ops.swiglu_backward(d_hidden, d_activated, hidden); break;
+    case Activation::gelu:
+      pass.ops.gelu_backward(d_hidden, d_activated, hidden);
+      break;
+    case Activation::swiglu:
+      pass.ops.swiglu_backward(d_hidden, d_activated, hidden);
+      break;
   }
   pass.show_gradient(ProbeSite::mlp_pre, mlp.layer, d_hidden);
   pass.ops.linear_backward_weight(pass.gradient(mlp.in_weight), pass.gradient(mlp.in_bias),

@@ -18,9 +18,8 @@ Memory allocate_zeroed(Ops& ops, Tensor& tensor, DType dtype, int64_t elements) 
 
 // Element i of parameter number p: standard normal (Box & Muller 1958).
 double standard_normal(uint64_t seed, size_t parameter, int64_t element) {
-  const RandomBlock words =
-      element_block(mix(mix(seed) ^ 0x1217), static_cast<uint32_t>(parameter),
-                    static_cast<uint64_t>(element / 2));
+  const RandomBlock words = element_block(mix(mix(seed) ^ 0x1217), static_cast<uint32_t>(parameter),
+                                          static_cast<uint64_t>(element / 2));
   const auto uniform = [](uint32_t high, uint32_t low) {
     // In (0, 1], 53 bits.
     return (static_cast<double>((uint64_t{high} << 21) ^ (low >> 11)) + 1) / 9007199254740992.0;
@@ -30,18 +29,21 @@ double standard_normal(uint64_t seed, size_t parameter, int64_t element) {
   return element % 2 == 0 ? radius * std::cos(angle) : radius * std::sin(angle);
 }
 
-void upload_as_working_type(Ops& ops, Tensor target, const std::vector<double>& values) {
+void upload_numbers(Ops& ops, Tensor target, const std::vector<double>& values) {
   switch (target.dtype) {
-    case DType::f64: ops.upload(target, values.data()); return;
+    case DType::f64:
+      ops.upload(target, values.data());
+      return;
     case DType::f32: {
       const std::vector<float> rounded(values.begin(), values.end());
       ops.upload(target, rounded.data());
       return;
     }
     case DType::bf16:
-    case DType::i32: break;
+    case DType::i32:
+      break;
   }
-  throw Error("parameters of a type that cannot be initialised");
+  throw Error("numbers for a tensor of a type that holds none");
 }
 
 }  // namespace
@@ -63,6 +65,7 @@ Model::Model(Ops& ops, const ModelConfig& config, const Workload& workload)
   activations_memory_ = ops.allocate(measuring.peak_bytes());
   Arena arena(activations_memory_.data(), measuring.peak_bytes());
   lay_out_activations(structure_, arena, config, workload, working, ops.statistics_type());
+  for (const NormSite& site : structure_.sites) upload_numbers(ops, site.state, {1, 0});  // live
 }
 
 void Model::set_gradients(Tensor gradients) {
@@ -76,15 +79,18 @@ void Model::initialize(uint64_t seed) {
     const Parameter& parameter = structure_.parameters[i];
     std::vector<double> values(static_cast<size_t>(parameter.value.elements()));
     switch (parameter.rule) {
-      case InitRule::zeros: break;
-      case InitRule::ones: std::fill(values.begin(), values.end(), 1.0); break;
+      case InitRule::zeros:
+        break;
+      case InitRule::ones:
+        std::fill(values.begin(), values.end(), 1.0);
+        break;
       case InitRule::normal:
         for (size_t e = 0; e < values.size(); ++e) {
           values[e] = parameter.std * standard_normal(seed, i, static_cast<int64_t>(e));
         }
         break;
     }
-    upload_as_working_type(ops_, parameter.value, values);
+    upload_numbers(ops_, parameter.value, values);
   }
 }
 
@@ -144,7 +150,7 @@ void Model::run_layers(const PassContext& pass, int64_t first) {
     const auto number = static_cast<int64_t>(layer);
     AttentionLayer& attention = structure_.attention[layer];
     const Tensor attention_input = structure_.joints[2 * layer].normed(rows_);
-    if (decoding_) {
+    if (pass.pass == Pass::decoding) {
       attention_decode(pass, attention, branch, attention_input);
     } else {
       attention_forward(pass, attention, branch, attention_input);
@@ -222,12 +228,17 @@ void Model::backward(const Batch& batch, const BucketDone& bucket_done, Probe* p
   const auto done = [&](int64_t bucket) {
     if (bucket_done) bucket_done(static_cast<int>(bucket));
   };
-  // The branch's gradient is the stream's, under the branch's dropout.
+  Joint::Gradients gradients;
+  const auto pass_joint = [&](size_t joint, Joint::Position position) {
+    gradients = structure_.joints[joint].backward(pass, structure_.sites, d_stream, d_normed,
+                                                  position, sites_shown(joint));
+  };
+  // Of the branch before its dropout.
   const auto d_branch = [&](int64_t dropout, ProbeSite site, int64_t layer) {
-    Tensor gradient = d_stream;
+    Tensor gradient = gradients.branch;
     if (pass.dropout(dropout).probability > 0) {
       gradient = first_rows(room.d_branch, rows_);
-      ops_.dropout(gradient, d_stream, pass.batch, pass.dropout(dropout));
+      ops_.dropout(gradient, gradients.branch, pass.batch, pass.dropout(dropout));
     }
     pass.show_gradient(site, layer, gradient);
     return gradient;
@@ -235,32 +246,27 @@ void Model::backward(const Batch& batch, const BucketDone& bucket_done, Probe* p
 
   head_backward(pass, batch);
   pass.show_gradient(ProbeSite::final, -1, d_normed);
-  structure_.joints.back().backward(pass, structure_.sites, d_stream, d_normed,
-                                    Joint::Position::last,
-                                    sites_shown(structure_.joints.size() - 1));
+  pass_joint(structure_.joints.size() - 1, Joint::Position::last);
   done(0);
   for (int64_t layer = config_.layers - 1; layer >= 0; --layer) {
     const auto at = static_cast<size_t>(layer);
-    const Joint& middle = structure_.joints[2 * at + 1];
-    const Joint& start = structure_.joints[2 * at];
     mlp_backward(pass, structure_.mlp[at], room.mlp, d_normed,
                  d_branch(mlp_branch_dropout(layer), ProbeSite::mlp_out, layer),
-                 middle.normed(rows_));
-    middle.backward(pass, structure_.sites, d_stream, d_normed, Joint::Position::inner,
-                    sites_shown(2 * at + 1));
+                 structure_.joints[2 * at + 1].normed(rows_));
+    pass_joint(2 * at + 1, Joint::Position::inner);
     attention_backward(pass, structure_.attention[at], room.attention, d_normed,
                        d_branch(attention_branch_dropout(layer), ProbeSite::attention_out, layer),
-                       start.normed(rows_));
-    start.backward(pass, structure_.sites, d_stream, d_normed, Joint::Position::inner,
-                   sites_shown(2 * at));
+                       structure_.joints[2 * at].normed(rows_));
+    pass_joint(2 * at, Joint::Position::inner);
     done(config_.layers - layer);
   }
+  const Tensor d_embedding = gradients.x;
   if (pass.dropout(kEmbeddingDropout).probability > 0) {
-    ops_.dropout(d_stream, d_stream, pass.batch, pass.dropout(kEmbeddingDropout));
+    ops_.dropout(d_embedding, d_embedding, pass.batch, pass.dropout(kEmbeddingDropout));
   }
-  pass.show_gradient(ProbeSite::embedding, -1, d_stream);
+  pass.show_gradient(ProbeSite::embedding, -1, d_embedding);
   ops_.embedding_backward(pass.gradient(structure_.token_embedding),
-                          pass.gradient(structure_.position_embedding), d_stream, batch.tokens);
+                          pass.gradient(structure_.position_embedding), d_embedding, batch.tokens);
   done(config_.layers + 1);
 }
 
@@ -283,15 +289,13 @@ void Model::start_decoding() {
 Tensor Model::decode(ConstTensor tokens) {
   check(cache_memory_.data() != nullptr, "start_decoding before decode");
   check(decoded_tokens_ + tokens.columns() <= config_.context, "tokens within the context");
-  PassContext pass = context({tokens, {}}, Pass::evaluation, nullptr);
+  PassContext pass = context({tokens, {}}, Pass::decoding, nullptr);
   pass.first_position = decoded_tokens_;
   const Joint& first = structure_.joints.front();
   ops_.embedding_forward(first.sum(rows_), tokens, pass.value(structure_.token_embedding),
                          pass.value(structure_.position_embedding), decoded_tokens_);
   first.forward(pass, structure_.sites, {}, {}, {});
-  decoding_ = true;
   run_layers(pass, 0);
-  decoding_ = false;
   decoded_tokens_ += tokens.columns();
   const Tensor logits = structure_.temporaries.logits.row_slice(0, 1);
   head(logits, final_activation().row_slice(rows_ - 1, 1));

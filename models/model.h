@@ -77,7 +77,6 @@ class Model {
   Tensor values_, gradients_;
   int64_t rows_ = 0;              // of the last forward
   Pass pass_ = Pass::evaluation;  // of the last forward
-  bool decoding_ = false;
   int64_t decoded_tokens_ = 0;
 };
 

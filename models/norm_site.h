@@ -28,8 +28,12 @@ struct NormSite {
 
   // What the verbs of Ops need to know.
   Norm norm(const PassContext& pass) const {
-    return {pass.config.norm.kind,   pass.value(gain), pass.value(bias), pass.config.norm.epsilon,
-            scale, mode == NormMode::live ? ConstTensor{} : ConstTensor{state}};
+    return {pass.config.norm.kind,
+            pass.value(gain),
+            pass.value(bias),
+            pass.config.norm.epsilon,
+            scale,
+            mode == NormMode::live ? ConstTensor{} : ConstTensor{state}};
   }
 };
 

@@ -48,7 +48,8 @@ class ListBuilder {
 
 double residual_std(const ModelConfig& config) {
   switch (config.init.kind) {
-    case InitKind::normal: return config.init.std;
+    case InitKind::normal:
+      return config.init.std;
     case InitKind::scaled:
       return config.init.std / std::sqrt(2.0 * static_cast<double>(config.layers));
   }

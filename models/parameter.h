@@ -14,11 +14,11 @@ enum class InitRule { normal, ones, zeros };
 struct Parameter {
   std::string name;  // "layers.3.attention.qkv.weight"
   Tensor value;
-  Tensor gradient;   // empty in a model for inference
+  Tensor gradient;      // empty in a model for inference
   bool decays = false;  // matrices and embeddings; biases and norms never
   int64_t layer = -1;   // −1: embedding, final norm, head
   InitRule rule = InitRule::zeros;
-  double std = 0;    // of InitRule::normal
+  double std = 0;  // of InitRule::normal
   int bucket = 0;
   // Place in the flat arenas of values, gradients and moments, in elements (with padding).
   int64_t arena_offset = 0;
@@ -40,8 +40,8 @@ struct Bucket {
 // Every run of a bucket begins at a multiple of so many elements; the gaps hold zeros.
 constexpr int64_t kBucketAlignment = 64;
 
-// The list for a configuration: names, shapes (values without data), rules and offsets; in the order
-// of the forward pass. Pure.
+// The list for a configuration: names, shapes (values without data), rules and offsets; in the
+// order of the forward pass. Pure.
 std::vector<Parameter> parameter_list(const ModelConfig& config);
 // The buckets of a list; assigns arena offsets and bucket numbers.
 std::vector<Bucket> assign_buckets(std::vector<Parameter>& parameters, int64_t layers);
@@ -52,12 +52,12 @@ int find_parameter_or_none(const std::vector<Parameter>& parameters, const std::
 
 // A tensor of a Hugging Face model file and the part of a parameter that holds it.
 struct NamedSlice {
-  std::string name;        // "transformer.h.0.attn.c_attn.weight"
-  int parameter = 0;       // index into the list
-  int64_t first_row = 0;   // rows [first_row, first_row + rows) of the parameter
+  std::string name;       // "transformer.h.0.attn.c_attn.weight"
+  int parameter = 0;      // index into the list
+  int64_t first_row = 0;  // rows [first_row, first_row + rows) of the parameter
   int64_t rows = 0;
-  Shape shape;             // as in the file
-  bool transposed = false; // the file has [in, out] (GPT-2's Conv1D)
+  Shape shape;              // as in the file
+  bool transposed = false;  // the file has [in, out] (GPT-2's Conv1D)
 };
 
 // How Hugging Face's files name the parameters of a configuration, in the order of its own files.

@@ -8,8 +8,11 @@
 
 namespace normlab {
 
-// Whether dropout falls. Off in every evaluation.
-enum class Pass { training, evaluation };
+enum class Pass {
+  training,    // dropout falls
+  evaluation,  // it never does
+  decoding,    // evaluation of the next tokens of one sequence; the earlier ones are in the cache
+};
 
 struct PassContext {
   Ops& ops;

@@ -7,9 +7,12 @@ namespace {
 
 std::string norm_prefix(const NormSite& site) {
   switch (site.role) {
-    case NormRole::attention: return "layers." + std::to_string(site.layer) + ".attention.norm";
-    case NormRole::mlp: return "layers." + std::to_string(site.layer) + ".mlp.norm";
-    case NormRole::final: return "final.norm";
+    case NormRole::attention:
+      return "layers." + std::to_string(site.layer) + ".attention.norm";
+    case NormRole::mlp:
+      return "layers." + std::to_string(site.layer) + ".mlp.norm";
+    case NormRole::final:
+      return "final.norm";
   }
   return {};
 }
@@ -26,7 +29,7 @@ size_t add_site(ModelStructure& structure, const PlannedNorm& planned) {
 }
 
 // Rows of logits that exist at a time: the whole (N,V) would dwarf every other activation. A
-// function of V alone, so that neither batch nor threads move the bits of the losses.
+// function of the shapes alone; threads do not move the bits.
 int64_t logits_chunk_rows(int64_t vocabulary, int64_t rows) {
   constexpr int64_t kElements = int64_t{1} << 24;
   const int64_t chunk = std::max<int64_t>(kElements / vocabulary / 64 * 64, 64);
@@ -72,13 +75,12 @@ void lay_out_temporaries(ModelStructure& structure, Arena& arena, const ModelCon
   if (training) {
     room.d_stream = arena.take(working_type, {rows, config.width});
     room.d_normed = arena.take(working_type, {rows, config.width});
-    room.d_branch =
-        config.dropout > 0 ? arena.take(working_type, {rows, config.width}) : Tensor{};
+    room.d_branch = config.dropout > 0 ? arena.take(working_type, {rows, config.width}) : Tensor{};
   }
   // Of these, one group at a time is in use.
   const Arena::Mark base = arena.mark();
-  room.logits = arena.take(working_type,
-                           {logits_chunk_rows(config.vocabulary, rows), config.vocabulary});
+  room.logits =
+      arena.take(working_type, {logits_chunk_rows(config.vocabulary, rows), config.vocabulary});
   if (!training) return;
   arena.release(base);
   room.attention.d_z = arena.take(working_type, {rows, config.query_columns()});
@@ -107,8 +109,7 @@ ModelStructure make_structure(const ModelConfig& config) {
     structure.mlp.push_back(make_mlp_layer(structure.parameters, layer));
   }
   structure.token_embedding = find_parameter(structure.parameters, "embedding.token");
-  structure.position_embedding =
-      find_parameter_or_none(structure.parameters, "embedding.position");
+  structure.position_embedding = find_parameter_or_none(structure.parameters, "embedding.position");
   structure.head = config.tie_embeddings ? structure.token_embedding
                                          : find_parameter(structure.parameters, "head.weight");
   return structure;

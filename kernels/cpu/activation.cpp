@@ -1,5 +1,6 @@
 // GELU, SwiGLU, rotary positions, dropout.
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
 #include "kernels/cpu/cpu_ops.h"
@@ -116,6 +117,8 @@ void CpuOps<Scalar>::prepare_rotations(int64_t positions, int64_t head_size, dou
       rotation_base_ == base) {
     return;
   }
+  // Generation asks for one position more each time.
+  positions = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(positions)));
   const int64_t half = head_size / 2;
   cosines_.resize(static_cast<size_t>(positions * half));
   sines_.resize(static_cast<size_t>(positions * half));
@@ -194,8 +197,9 @@ void CpuOps<Scalar>::dropout(Tensor y, ConstTensor x, int64_t batch, const Dropo
   const int64_t width = x.columns();
   Scalar* out = y.as<Scalar>();
   const Scalar* in = x.as<Scalar>();
+  reserve_scratch(width);
   parallel_ranges(threads_, x.rows(), kGrainRows, [&](int64_t first, int64_t last, int thread) {
-    Scalar* factors = scratch(thread, width);
+    Scalar* factors = scratch(thread);
     for (int64_t row = first; row < last; ++row) {
       dropout_factors(factors, dropout, row / tokens, row % tokens * width, width);
       Scalar* o = out + row * y.row_stride;

@@ -76,6 +76,7 @@ void CpuOps<Scalar>::attention_forward(Tensor z, Tensor lse, ConstTensor q, Cons
   const int64_t size = shape.head_size;
   const int64_t blocks = (shape.query_tokens + kBlockQueries - 1) / kBlockQueries;
   const Scalar scale = 1 / std::sqrt(static_cast<Scalar>(size));
+  reserve_scratch((kBlockQueries + 1) * shape.key_tokens + kBlockQueries);
   parallel_for(threads_, shape.batch * shape.heads * blocks, [&](int64_t piece, int thread) {
     // The longest rows first: they would else be the last to finish.
     const QueryBlock block = block_at(shape, (blocks - 1 - piece % blocks) * kBlockQueries);
@@ -88,7 +89,7 @@ void CpuOps<Scalar>::attention_forward(Tensor z, Tensor lse, ConstTensor q, Cons
     auto out = head_of<Scalar>(z, sequence, shape.query_tokens, head, size);
     out.data += block.first * out.stride;
 
-    Scalar* scores = scratch(thread, block.rows * block.keys + block.keys + block.rows);
+    Scalar* scores = scratch(thread);
     Scalar* factors = scores + block.rows * block.keys;
     Scalar* inverse_sums = factors + block.keys;
     gemm(block.rows, block.keys, size, scale, queries.rows_from(block.first),
@@ -113,84 +114,91 @@ void CpuOps<Scalar>::attention_forward(Tensor z, Tensor lse, ConstTensor q, Cons
   });
 }
 
+// One block of queries of one head: d_q of its rows, and what it adds to d_k and d_v.
+template <typename Scalar>
+void CpuOps<Scalar>::attention_backward_block(const AttentionBackward& call, int64_t sequence,
+                                              int64_t head, int64_t first_query, int thread) {
+  const AttentionShape& shape = call.shape;
+  const QueryBlock block = block_at(shape, first_query);
+  const int64_t size = shape.head_size;
+  const int64_t tokens = shape.query_tokens;
+  const int64_t kv_head = head * shape.kv_heads / shape.heads;
+  const Scalar scale = 1 / std::sqrt(static_cast<Scalar>(size));
+  const auto queries = head_of<Scalar>(call.q, sequence, tokens, head, size);
+  const auto keys = head_of<Scalar>(call.k, sequence, tokens, kv_head, size);
+  const auto values = head_of<Scalar>(call.v, sequence, tokens, kv_head, size);
+  const auto d_out = head_of<Scalar>(call.d_z, sequence, tokens, head, size);
+  const auto out = head_of<Scalar>(call.z, sequence, tokens, head, size);
+  const int64_t area = block.rows * block.keys;
+  Scalar* probabilities = scratch(thread);
+  Scalar* gradients = probabilities + area;
+  Scalar* factors = gradients + area;
+  const Scalar* lse_row =
+      call.lse.as<Scalar>() + (sequence * shape.heads + head) * call.lse.row_stride + block.first;
+  gemm(block.rows, block.keys, size, scale, queries.rows_from(block.first),
+       keys.rows_from(0, Transpose::yes), Scalar(0), {probabilities, block.keys});
+  gemm(block.rows, block.keys, size, Scalar(1), d_out.rows_from(block.first),
+       values.rows_from(0, Transpose::yes), Scalar(0), {gradients, block.keys});
+  for (int64_t i = 0; i < block.rows; ++i) {
+    Scalar* p = probabilities + i * block.keys;
+    Scalar* d_s = gradients + i * block.keys;
+    const int64_t visible = block.visible(shape, i);
+    const Scalar* d_o = d_out.rows_from(block.first + i).data;
+    const Scalar* o = out.rows_from(block.first + i).data;
+    Scalar delta = 0;
+#pragma omp simd reduction(+ : delta)
+    for (int64_t c = 0; c < size; ++c) delta += d_o[c] * o[c];
+    const Scalar shift = lse_row[i];
+    if (call.dropout.probability > 0) {
+      const int64_t query = head * tokens + block.first + i;
+      dropout_factors(factors, call.dropout, sequence, query * tokens, visible);
+    } else {
+      std::fill(factors, factors + visible, Scalar(1));
+    }
+#pragma omp simd
+    for (int64_t j = 0; j < visible; ++j) {
+      const Scalar probability = exponential(p[j] - shift);
+      d_s[j] = probability * (d_s[j] * factors[j] - delta);
+      p[j] = probability * factors[j];
+    }
+    std::fill(p + visible, p + block.keys, Scalar(0));
+    std::fill(d_s + visible, d_s + block.keys, Scalar(0));
+  }
+  auto d_queries = head_of<Scalar>(call.d_q, sequence, tokens, head, size);
+  d_queries.data += block.first * d_queries.stride;
+  gemm(block.rows, size, block.keys, scale, {gradients, block.keys}, keys.rows_from(0), Scalar(0),
+       d_queries);
+  gemm(block.keys, size, block.rows, scale, {gradients, block.keys, Transpose::yes},
+       queries.rows_from(block.first), Scalar(1),
+       head_of<Scalar>(call.d_k, sequence, tokens, kv_head, size));
+  gemm(block.keys, size, block.rows, Scalar(1), {probabilities, block.keys, Transpose::yes},
+       d_out.rows_from(block.first), Scalar(1),
+       head_of<Scalar>(call.d_v, sequence, tokens, kv_head, size));
+}
+
 template <typename Scalar>
 void CpuOps<Scalar>::attention_backward(Tensor d_q, Tensor d_k, Tensor d_v, ConstTensor d_z,
                                         ConstTensor z, ConstTensor lse, ConstTensor q,
                                         ConstTensor k, ConstTensor v, const AttentionShape& shape,
                                         const Dropout& dropout) {
   check(shape.key_tokens == shape.query_tokens, "attention_backward: as many keys as queries");
-  const int64_t size = shape.head_size;
+  const AttentionBackward call{d_q, d_k, d_v, d_z, z, lse, q, k, v, shape, dropout};
   const int64_t tokens = shape.query_tokens;
-  const Scalar scale = 1 / std::sqrt(static_cast<Scalar>(size));
   const int64_t group = shape.heads / shape.kv_heads;
-
-  // One block of queries of one head: d_q of its rows, and what it adds to d_k and d_v.
-  const auto run_block = [&](int64_t sequence, int64_t head, QueryBlock block, int thread,
-                             Matrix<Scalar> d_keys, Matrix<Scalar> d_values) {
-    const int64_t kv_head = head / group;
-    const auto queries = head_of<Scalar>(q, sequence, tokens, head, size);
-    const auto keys = head_of<Scalar>(k, sequence, tokens, kv_head, size);
-    const auto values = head_of<Scalar>(v, sequence, tokens, kv_head, size);
-    const auto d_out = head_of<Scalar>(d_z, sequence, tokens, head, size);
-    const auto out = head_of<Scalar>(z, sequence, tokens, head, size);
-    const Scalar* lse_row =
-        lse.as<Scalar>() + (sequence * shape.heads + head) * lse.row_stride + block.first;
-    const int64_t area = block.rows * block.keys;
-    Scalar* probabilities = scratch(thread, 2 * area + block.keys);
-    Scalar* gradients = probabilities + area;
-    Scalar* factors = gradients + area;
-    gemm(block.rows, block.keys, size, scale, queries.rows_from(block.first),
-         keys.rows_from(0, Transpose::yes), Scalar(0), {probabilities, block.keys});
-    gemm(block.rows, block.keys, size, Scalar(1), d_out.rows_from(block.first),
-         values.rows_from(0, Transpose::yes), Scalar(0), {gradients, block.keys});
-    for (int64_t i = 0; i < block.rows; ++i) {
-      Scalar* p = probabilities + i * block.keys;
-      Scalar* d_s = gradients + i * block.keys;
-      const int64_t visible = block.visible(shape, i);
-      const Scalar* d_o = d_out.rows_from(block.first + i).data;
-      const Scalar* o = out.rows_from(block.first + i).data;
-      Scalar delta = 0;
-#pragma omp simd reduction(+ : delta)
-      for (int64_t c = 0; c < size; ++c) delta += d_o[c] * o[c];
-      const Scalar shift = lse_row[i];
-      if (dropout.probability > 0) {
-        const int64_t query = head * tokens + block.first + i;
-        dropout_factors(factors, dropout, sequence, query * tokens, visible);
-      } else {
-        std::fill(factors, factors + visible, Scalar(1));
-      }
-#pragma omp simd
-      for (int64_t j = 0; j < visible; ++j) {
-        const Scalar probability = exponential(p[j] - shift);
-        d_s[j] = probability * (d_s[j] * factors[j] - delta);
-        p[j] = probability * factors[j];
-      }
-      std::fill(p + visible, p + block.keys, Scalar(0));
-      std::fill(d_s + visible, d_s + block.keys, Scalar(0));
-    }
-    auto d_queries = head_of<Scalar>(d_q, sequence, tokens, head, size);
-    d_queries.data += block.first * d_queries.stride;
-    gemm(block.rows, size, block.keys, scale, {gradients, block.keys}, keys.rows_from(0), Scalar(0),
-         d_queries);
-    gemm(block.keys, size, block.rows, scale, {gradients, block.keys, Transpose::yes},
-         queries.rows_from(block.first), Scalar(1), d_keys);
-    gemm(block.keys, size, block.rows, Scalar(1), {probabilities, block.keys, Transpose::yes},
-         d_out.rows_from(block.first), Scalar(1), d_values);
-  };
-
+  reserve_scratch((2 * kBlockQueries + 1) * tokens);
   // A key/value head belongs to one thread, which adds its blocks in order.
   parallel_for(threads_, shape.batch * shape.kv_heads, [&](int64_t piece, int thread) {
     const int64_t sequence = piece / shape.kv_heads;
     const int64_t kv_head = piece % shape.kv_heads;
-    const auto d_keys = head_of<Scalar>(d_k, sequence, tokens, kv_head, size);
-    const auto d_values = head_of<Scalar>(d_v, sequence, tokens, kv_head, size);
-    for (int64_t row = 0; row < tokens; ++row) {
-      std::fill_n(d_keys.data + row * d_keys.stride, size, Scalar(0));
-      std::fill_n(d_values.data + row * d_values.stride, size, Scalar(0));
+    for (const Tensor& gradient : {d_k, d_v}) {
+      const auto rows = head_of<Scalar>(gradient, sequence, tokens, kv_head, shape.head_size);
+      for (int64_t row = 0; row < tokens; ++row) {
+        std::fill_n(rows.data + row * rows.stride, shape.head_size, Scalar(0));
+      }
     }
     for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
       for (int64_t first = 0; first < tokens; first += kBlockQueries) {
-        run_block(sequence, head, block_at(shape, first), thread, d_keys, d_values);
+        attention_backward_block(call, sequence, head, first, thread);
       }
     }
   });

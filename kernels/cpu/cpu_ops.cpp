@@ -107,10 +107,10 @@ void CpuOps<Scalar>::add(Tensor y, ConstTensor a, ConstTensor b) {
 }
 
 template <typename Scalar>
-Scalar* CpuOps<Scalar>::scratch(int thread, int64_t elements) {
-  std::vector<Scalar>& own = scratch_[static_cast<size_t>(thread)];
-  if (static_cast<int64_t>(own.size()) < elements) own.resize(static_cast<size_t>(elements));
-  return own.data();
+void CpuOps<Scalar>::reserve_scratch(int64_t elements) {
+  for (std::vector<Scalar>& own : scratch_) {
+    if (static_cast<int64_t>(own.size()) < elements) own.resize(static_cast<size_t>(elements));
+  }
 }
 
 template class CpuOps<float>;

@@ -12,6 +12,14 @@
 
 namespace normlab {
 
+// The arguments of attention_backward.
+struct AttentionBackward {
+  Tensor d_q, d_k, d_v;
+  ConstTensor d_z, z, lse, q, k, v;
+  AttentionShape shape;
+  Dropout dropout;
+};
+
 template <typename Scalar>
 class CpuOps final : public Ops {
  public:
@@ -84,8 +92,12 @@ class CpuOps final : public Ops {
   // c = op(a) · op(b) + beta · c, cut into tiles that depend on the shape alone.
   void product(int64_t m, int64_t n, int64_t k, Matrix<const Scalar> a, Matrix<const Scalar> b,
                Scalar beta, Matrix<Scalar> c);
-  // Room for `elements` numbers of one thread; what it held before is lost.
-  Scalar* scratch(int thread, int64_t elements);
+  // Room for so many numbers for each thread; what it held is lost. Before the threads start: there
+  // nothing may throw.
+  void reserve_scratch(int64_t elements);
+  Scalar* scratch(int thread) { return scratch_[static_cast<size_t>(thread)].data(); }
+  void attention_backward_block(const AttentionBackward& call, int64_t sequence, int64_t head,
+                                int64_t first_query, int thread);
   void prepare_rotations(int64_t positions, int64_t head_size, double base);
   // Factors 0 or 1/(1 − p) of `count` elements from `first` of a sequence.
   void dropout_factors(Scalar* factors, const Dropout& dropout, int64_t sequence, int64_t first,

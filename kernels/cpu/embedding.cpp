@@ -8,9 +8,9 @@ namespace normlab {
 template <typename Scalar>
 void CpuOps<Scalar>::embedding_forward(Tensor x, ConstTensor tokens, ConstTensor token_table,
                                        ConstTensor position_table, int64_t first_position) {
-  check(x.rows() == tokens.elements() && x.columns() == token_table.columns() &&
-            tokens.contiguous(),
-        "embedding_forward: x (N,C), tokens (B,T), token_table (V,C)");
+  check(
+      x.rows() == tokens.elements() && x.columns() == token_table.columns() && tokens.contiguous(),
+      "embedding_forward: x (N,C), tokens (B,T), token_table (V,C)");
   check(!position_table || first_position + tokens.columns() <= position_table.rows(),
         "embedding_forward: positions within the table");
   const int32_t* ids = tokens.as<int32_t>();

@@ -9,8 +9,10 @@ std::unique_ptr<Ops> make_cpu_ops(Precision precision, int threads) {
   const std::string missing = missing_cpu_feature();
   if (!missing.empty()) throw Error("the processor lacks " + missing);
   switch (precision) {
-    case Precision::fp32: return std::make_unique<CpuOps<float>>(threads);
-    case Precision::fp64: return std::make_unique<CpuOps<double>>(threads);
+    case Precision::fp32:
+      return std::make_unique<CpuOps<float>>(threads);
+    case Precision::fp64:
+      return std::make_unique<CpuOps<double>>(threads);
   }
   throw Error("unknown precision");
 }

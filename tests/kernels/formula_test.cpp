@@ -52,22 +52,6 @@ TEST_CASE("exponential: ends in 0 and infinity, and no number stays no number") 
   CHECK(std::isnan(exponential(std::nan(""))));
 }
 
-TEST_CASE("hyperbolic_tangent: is within 2 ulp of std::tanh everywhere") {
-  const auto found = [](float x) { return hyperbolic_tangent(x); };
-  const auto wanted = [](double x) { return std::tanh(x); };
-  CHECK(worst_ulps(1e-30f, 1e30f, kStep, found, wanted) < 2);
-  CHECK(worst_ulps(-1e-30f, -1e30f, kStep, found, wanted) < 2);
-}
-
-TEST_CASE("hyperbolic_tangent: keeps the sign of 0, ends in 1, and no number stays no number") {
-  CHECK(hyperbolic_tangent(0.0f) == 0);
-  CHECK(!std::signbit(hyperbolic_tangent(0.0f)));
-  CHECK(std::signbit(hyperbolic_tangent(-0.0f)));
-  CHECK(hyperbolic_tangent(kInfinity) == 1);
-  CHECK(hyperbolic_tangent(-kInfinity) == -1);
-  CHECK(std::isnan(hyperbolic_tangent(kNan)));
-}
-
 TEST_CASE("gelu: float is within 1e-6 of its number also in the negative tail") {
   // The tail's relative error is that of the exponent's rounding: some ulps at e^−60.
   const auto wanted = [](double x) {
