@@ -117,7 +117,13 @@ void check_header(const std::string& file, const Header& header, int64_t size_by
   }
 }
 
-void append_shard(const std::string& file, std::vector<uint16_t>& tokens) {
+// An open shard whose header is read and right; its tokens come next.
+struct InputShard {
+  std::ifstream stream;
+  int64_t tokens = 0;
+};
+
+InputShard open_shard(const std::string& file) {
   std::error_code error;
   const auto status = std::filesystem::status(file, error);
   if (!std::filesystem::exists(status)) {
@@ -142,12 +148,26 @@ void append_shard(const std::string& file, std::vector<uint16_t>& tokens) {
   stream.seekg(0);
   stream.read(reinterpret_cast<char*>(header.data()), kHeaderBytes);
   if (stream) check_header(file, header, size_bytes);
-  const size_t before = tokens.size();
-  tokens.resize(before + static_cast<size_t>(size_bytes - kHeaderBytes) / sizeof(uint16_t));
-  stream.read(reinterpret_cast<char*>(tokens.data() + before), size_bytes - kHeaderBytes);
-  if (!stream) {
+  return {std::move(stream), (size_bytes - kHeaderBytes) / int64_t{sizeof(uint16_t)}};
+}
+
+void read_tokens(const std::string& file, InputShard& shard, std::span<uint16_t> tokens) {
+  shard.stream.read(reinterpret_cast<char*>(tokens.data()),
+                    static_cast<std::streamsize>(tokens.size_bytes()));
+  if (!shard.stream) {
     throw Error(file + ": reading failed (" + last_system_error() + "). Check the disk, run again");
   }
+}
+
+void append_shard(const std::string& file, std::vector<uint16_t>& tokens) {
+  InputShard shard = open_shard(file);
+  const size_t before = tokens.size();
+  tokens.resize(before + static_cast<size_t>(shard.tokens));
+  read_tokens(file, shard, std::span(tokens).subspan(before));
+}
+
+void require_files(const std::vector<std::string>& files) {
+  if (files.empty()) throw input_error("no token shards given (an empty list). Name at least one");
 }
 
 // glob(3) knows [ ] and \ too, which our patterns do not.
@@ -177,14 +197,35 @@ uint64_t hash_tokens(std::span<const uint16_t> tokens) {
   return XXH3_64bits(tokens.data(), tokens.size_bytes());
 }
 
+uint64_t hash_corpus(const TokenCorpus& corpus) {
+  const std::vector<int64_t>& starts = corpus.document_starts;
+  return XXH3_64bits_withSeed(starts.data(), starts.size() * sizeof(starts[0]), corpus.hash);
+}
+
 TokenCorpus read_shards(const std::vector<std::string>& files) {
-  if (files.empty()) throw input_error("no token shards given (an empty list). Name at least one");
+  require_files(files);
   TokenCorpus corpus;
   for (const std::string& file : files) append_shard(file, corpus.tokens);
   corpus.document_starts = {0};
   corpus.vocabulary = int64_t{1} + *std::max_element(corpus.tokens.begin(), corpus.tokens.end());
   corpus.hash = hash_tokens(corpus.tokens);
   return corpus;
+}
+
+int64_t shard_vocabulary(const std::vector<std::string>& files) {
+  require_files(files);
+  constexpr int64_t kBlockTokens = int64_t{1} << 19;
+  std::vector<uint16_t> block;
+  uint16_t largest = 0;
+  for (const std::string& file : files) {
+    InputShard shard = open_shard(file);
+    for (int64_t left = shard.tokens; left > 0; left -= kBlockTokens) {
+      block.resize(static_cast<size_t>(std::min(left, kBlockTokens)));
+      read_tokens(file, shard, block);
+      largest = std::max(largest, *std::max_element(block.begin(), block.end()));
+    }
+  }
+  return int64_t{1} + largest;
 }
 
 void write_shard(const std::string& file, std::span<const uint16_t> tokens) {

@@ -21,12 +21,16 @@ struct TokenCorpus {
 
 // The value of TokenCorpus::hash for these tokens.
 uint64_t hash_tokens(std::span<const uint16_t> tokens);
+// The hash of a corpus and of where its documents begin, which padded rows depend on.
+uint64_t hash_corpus(const TokenCorpus& corpus);
 
 // Reads shards (*.bin: 256 little-endian int32 {20240520, 1, tokens, 0 …}, then uint16 tokens),
 // concatenated in the order given. Throws an input Error that names the file and what is wrong
 // (not a shard, another version, shorter or longer than it says). What a shard does not tell:
 // the vocabulary becomes the largest id + 1, end_of_text −1, and all is one document.
 TokenCorpus read_shards(const std::vector<std::string>& files);
+// The vocabulary that read_shards would give, one block in memory at a time. Throws as it does.
+int64_t shard_vocabulary(const std::vector<std::string>& files);
 // Writes one; complete or not there at all (written beside, synced, renamed).
 void write_shard(const std::string& file, std::span<const uint16_t> tokens);
 

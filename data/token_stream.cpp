@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <exception>
+#include <string>
 #include <utility>
 
 #include "kernels/error.h"
@@ -39,6 +40,7 @@ uint64_t permuted(uint64_t index, uint64_t count, uint64_t key) {
 
 int64_t count_sequences(const TokenCorpus& corpus, const StreamOptions& options) {
   check(options.tokens_per_sequence > 0, "tokens_per_sequence > 0");
+  require_document_ends(corpus, options);
   const auto tokens = static_cast<int64_t>(corpus.tokens.size());
   if (tokens < 2) {
     throw input_error("too little text: " + std::to_string(tokens) +
@@ -67,6 +69,17 @@ std::pair<int64_t, int64_t> source_range(const TokenCorpus& corpus, const Stream
 }
 
 }  // namespace
+
+void require_document_ends(const TokenCorpus& corpus, const StreamOptions& options) {
+  if (corpus.end_of_text >= 0) return;
+  const std::string why = " (token shards do not say where documents end yet). ";
+  if (options.packing == RowPacking::padded) {
+    throw input_error("packing padded" + why + "Take packing concatenated, or texts");
+  }
+  if (options.mask_eot_targets) {
+    throw input_error("masked end-of-text targets" + why + "Leave the mask out, or take texts");
+  }
+}
 
 TokenStream::TokenStream(const TokenCorpus& corpus, const StreamOptions& options)
     : corpus_(corpus), options_(options), sequences_per_epoch_(count_sequences(corpus, options)) {}

@@ -29,6 +29,10 @@ struct StreamOptions {
   uint64_t seed = 0;
 };
 
+// Throws an input Error where the options ask for ends of documents and the corpus does not know
+// them (end_of_text −1).
+void require_document_ends(const TokenCorpus& corpus, const StreamOptions& options);
+
 // All that a resume needs.
 struct StreamState {
   int64_t position = 0;  // sequences taken since the beginning of epoch 0
@@ -41,7 +45,8 @@ struct StreamState {
 // order that is a permutation computed from (seed, e); the stream goes on into the next epoch.
 class TokenStream {
  public:
-  // The corpus must outlive the stream and hold at least 2 tokens.
+  // The corpus must outlive the stream, hold at least 2 tokens, and know the ends of its documents
+  // where the options ask for them: else an input Error.
   TokenStream(const TokenCorpus& corpus, const StreamOptions& options);
   ~TokenStream();
 

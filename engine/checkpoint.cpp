@@ -1,27 +1,26 @@
 #include "engine/checkpoint.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <map>
-#include <nlohmann/json.hpp>
 
 #include "engine/config_names.h"
 #include "engine/files.h"
 #include "engine/hash.h"
 #include "engine/safetensors.h"
-#include "engine/version.h"
 #include "engine/weights.h"
 
 namespace normlab {
 namespace {
 
 namespace fs = std::filesystem;
-using nlohmann::ordered_json;
 
-constexpr int kSchema = 1;
 constexpr const char* kPrefix = "step-";
 constexpr const char* kPartial = ".partial-";
+// What was passed over as damaged, until the new one of its step is in place.
+constexpr const char* kReplaced = ".replaced-";
 
 struct Listed {
   int64_t step;
@@ -32,8 +31,9 @@ struct Listed {
 std::vector<Listed> list(const std::string& directory) {
   std::vector<Listed> found;
   std::error_code error;
-  for (const auto& entry : fs::directory_iterator(directory, error)) {
-    const std::string name = entry.path().filename().string();
+  for (fs::directory_iterator entry(directory, error), end; !error && entry != end;
+       entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
     if (!name.starts_with(kPrefix)) continue;
     const std::string digits = name.substr(std::strlen(kPrefix));
     if (digits.empty() || digits.size() > 18 ||
@@ -42,48 +42,68 @@ std::vector<Listed> list(const std::string& directory) {
     }
     found.push_back({std::stoll(digits), name});
   }
+  if (error && error != std::errc::no_such_file_or_directory) {
+    throw unreadable_checkpoint(directory, error.message());
+  }
   std::sort(found.begin(), found.end(),
             [](const Listed& a, const Listed& b) { return a.step > b.step; });
   return found;
 }
 
-// The numbers of a flat arena without its padding, in the order of the parameter list.
-std::vector<float> logical(const Model& model, Tensor arena) {
-  std::vector<float> numbers;
-  for (const Parameter& parameter : model.parameters()) {
-    const std::vector<float> part = download_floats(
-        model.ops(), arena.column_slice(parameter.arena_offset, parameter.value.elements()));
-    numbers.insert(numbers.end(), part.begin(), part.end());
-  }
-  return numbers;
+int64_t logical_elements(const Model& model) {
+  const Parameter& last = model.parameters().back();
+  return last.logical_offset + last.value.elements();
 }
 
-void restore_logical(const Model& model, Tensor arena, const SafetensorsFile& file,
-                     const std::string& name) {
-  const std::vector<float> numbers = file.read(name);
-  const Parameter& last = model.parameters().back();
-  if (static_cast<int64_t>(numbers.size()) != last.logical_offset + last.value.elements()) {
+Tensor part_of(Tensor arena, const Parameter& parameter) {
+  return arena.column_slice(parameter.arena_offset, parameter.value.elements());
+}
+
+// The numbers of a flat arena as float without its padding, in the order of the parameter list.
+// Straight to where they belong: a model need not fit into the host's memory twice.
+void download_logical(std::span<std::byte> bytes, const Model& model, Tensor arena) {
+  for (const Parameter& parameter : model.parameters()) {
+    const Tensor part = part_of(arena, parameter);
+    std::byte* to = bytes.data() + parameter.logical_offset * size_of(DType::f32);
+    if (part.dtype == DType::f32) {
+      model.ops().download(to, part);
+      continue;
+    }
+    const std::vector<float> numbers = download_floats(model.ops(), part);
+    std::memcpy(to, numbers.data(), numbers.size() * sizeof(float));
+  }
+}
+
+void upload_logical(const Model& model, Tensor arena, const SafetensorsFile& file,
+                    const std::string& name) {
+  const std::span<const std::byte> bytes = file.bytes(name);
+  const StoredTensor& stored = file.tensors().at(name);
+  if (stored.type != StoredType::f32 || stored.elements() != logical_elements(model)) {
     throw input_error(file.path() + ": " + name +
-                      " does not belong to this model (another number of parameters)");
+                      " does not belong to this model (another type or number of parameters). "
+                      "Choose another run.directory");
   }
   for (const Parameter& parameter : model.parameters()) {
-    const auto begin = numbers.begin() + parameter.logical_offset;
-    upload_floats(model.ops(),
-                  arena.column_slice(parameter.arena_offset, parameter.value.elements()),
-                  {begin, begin + parameter.value.elements()});
+    const Tensor part = part_of(arena, parameter);
+    const std::byte* from = bytes.data() + parameter.logical_offset * size_of(DType::f32);
+    if (part.dtype == DType::f32) {
+      model.ops().upload(part, from);
+      continue;
+    }
+    std::vector<float> numbers(static_cast<size_t>(part.elements()));
+    std::memcpy(numbers.data(), from, numbers.size() * sizeof(float));
+    upload_floats(model.ops(), part, numbers);
   }
 }
 
 uint64_t write_moments(const Model& model, const Optimizer& optimizer, const std::string& path) {
   std::vector<TensorToWrite> tensors;
   const auto add = [&](const char* name, Tensor arena) {
-    const Parameter& last = model.parameters().back();
     TensorToWrite tensor;
     tensor.name = name;
-    tensor.shape = {last.logical_offset + last.value.elements()};
+    tensor.shape = {logical_elements(model)};
     tensor.fill = [&model, arena](std::span<std::byte> bytes) {
-      const std::vector<float> numbers = logical(model, arena);
-      std::memcpy(bytes.data(), numbers.data(), bytes.size());
+      download_logical(bytes, model, arena);
     };
     tensors.push_back(std::move(tensor));
   };
@@ -92,23 +112,66 @@ uint64_t write_moments(const Model& model, const Optimizer& optimizer, const std
   return write_safetensors(path, tensors);
 }
 
-// state.json's own checksum: of all that it says beside.
-std::string own_checksum(ordered_json state) {
-  state["checksums"].erase("state.json");
-  return hexadecimal(hash_text(state.dump()));
+// The newest checkpoint under `directory` whose content is sound.
+std::optional<CheckpointDirectory::Found> newest_intact(const std::string& directory,
+                                                        std::vector<std::string>& warnings) {
+  for (const Listed& listed : list(directory)) {
+    const std::string path = directory + "/" + listed.name;
+    const Inspection inspection = inspect_checkpoint(path);
+    if (inspection.damage.empty()) return CheckpointDirectory::Found{path, inspection.state};
+    warnings.push_back("checkpoint " + path + " is damaged and passed over (" + inspection.damage +
+                       ")");
+  }
+  return std::nullopt;
 }
 
-ordered_json state_json(const TrainingState& state, const ordered_json& checksums) {
-  ordered_json out = {{"schema", kSchema},
-                      {"step", state.step},
-                      {"data_position", state.data_position},
-                      {"skipped_in_row", state.skipped_in_row},
-                      {"corpus_hash", hexadecimal(state.corpus_hash)},
-                      {"configuration_hash", state.configuration_hash},
-                      {"code", code_version()},
-                      {"checksums", checksums}};
-  out["checksums"]["state.json"] = own_checksum(out);
-  return out;
+Error not_changed(const fs::filesystem_error& error) {
+  return Error(error.path1().string() + ": cannot be changed (" + error.code().message() +
+               "). See to its disk and permissions, and run the same command again");
+}
+
+// What a process that was killed while it saved has left.
+void tidy(const std::string& directory) {
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(directory)) {
+    names.push_back(entry.path().filename().string());
+  }
+  for (const std::string& name : names) {
+    const std::string path = directory + "/" + name;
+    if (name.starts_with(kPartial)) fs::remove_all(path);
+    if (!name.starts_with(kReplaced)) continue;
+    const std::string original = directory + "/" + name.substr(std::strlen(kReplaced));
+    if (fs::exists(original)) {
+      fs::remove_all(path);
+    } else {
+      fs::rename(path, original);
+    }
+  }
+}
+
+// The complete directory gets its name.
+void put_in_place(const std::string& directory, const std::string& partial,
+                  const std::string& name) {
+  const std::string target = directory + "/" + name;
+  const std::string replaced = directory + "/" + kReplaced + name;
+  // A checkpoint of the same step can only be a damaged one that was passed over.
+  const bool replaces = fs::exists(target);
+  if (replaces) fs::rename(target, replaced);
+  fs::rename(partial, target);
+  sync_directory(directory);
+  if (replaces) fs::remove_all(replaced);
+}
+
+void remove_all_but(int64_t keep, int64_t newest_step, const std::string& directory) {
+  int64_t kept = 0;
+  for (const Listed& listed : list(directory)) {
+    // Newer ones are damaged and were passed over: they do not count.
+    if (listed.step > newest_step || kept++ < std::max<int64_t>(keep, 1)) continue;
+    // Renamed first, so that a half-removed directory is never taken for a checkpoint.
+    const std::string doomed = directory + "/" + kPartial + listed.name;
+    fs::rename(directory + "/" + listed.name, doomed);
+    fs::remove_all(doomed);
+  }
 }
 
 }  // namespace
@@ -119,98 +182,54 @@ std::string checkpoint_name(int64_t step) {
   return text;
 }
 
-TrainingState verify_checkpoint(const std::string& directory) {
-  const std::string path = directory + "/state.json";
-  TrainingState state;
-  std::map<std::string, std::string> checksums;
-  try {
-    const ordered_json json = ordered_json::parse(read_file(path));
-    if (json.at("schema").get<int>() != kSchema) {
-      throw input_error(path + ": schema " + json.at("schema").dump() +
-                        " (this version reads schema " + std::to_string(kSchema) + ")");
-    }
-    state.step = json.at("step").get<int64_t>();
-    state.data_position = json.at("data_position").get<int64_t>();
-    state.skipped_in_row = json.at("skipped_in_row").get<int64_t>();
-    state.corpus_hash = std::stoull(json.at("corpus_hash").get<std::string>(), nullptr, 16);
-    state.configuration_hash = json.at("configuration_hash").get<std::string>();
-    checksums = json.at("checksums").get<std::map<std::string, std::string>>();
-    if (checksums["state.json"] != own_checksum(json)) {
-      throw input_error(path + ": differs from its own checksum");
-    }
-  } catch (const ordered_json::exception& error) {
-    throw input_error(path + ": " + error.what());
-  } catch (const std::logic_error& error) {
-    throw input_error(path + ": corpus_hash is not a hash");
-  }
-  for (const char* name : {"model.safetensors", "optimizer-00000.safetensors", "config.json"}) {
-    if (!fs::exists(directory + "/" + name)) {
-      throw input_error(directory + "/" + name + ": is missing");
-    }
-    if (hexadecimal(hash_file(directory + "/" + name)) != checksums[name]) {
-      throw input_error(directory + "/" + name + ": differs from its checksum in state.json");
-    }
-  }
-  return state;
+bool has_checkpoints(const std::string& run_directory) {
+  return !list(run_directory + "/checkpoints").empty();
 }
-
-namespace {
-
-// The newest checkpoint under `directory` that verify_checkpoint lets pass.
-std::optional<CheckpointDirectory::Found> newest_intact(const std::string& directory,
-                                                        std::vector<std::string>& warnings) {
-  for (const Listed& listed : list(directory)) {
-    const std::string path = directory + "/" + listed.name;
-    try {
-      return CheckpointDirectory::Found{path, verify_checkpoint(path)};
-    } catch (const Error& error) {
-      warnings.push_back("checkpoint " + path + " is damaged and passed over (" + error.what() +
-                         ")");
-    }
-  }
-  return std::nullopt;
-}
-
-}  // namespace
 
 CheckpointDirectory::CheckpointDirectory(const std::string& run_directory)
     : path_(run_directory + "/checkpoints") {
   require_writable_directory(path_);
-  for (const auto& entry : fs::directory_iterator(path_)) {
-    if (entry.path().filename().string().starts_with(kPartial)) fs::remove_all(entry.path());
+  try {
+    tidy(path_);
+  } catch (const fs::filesystem_error& error) {
+    throw not_changed(error);
   }
 }
 
 void CheckpointDirectory::save(const Model& model, const Optimizer& optimizer,
                                const TrainingState& state, const ModelDescription& description,
-                               int64_t keep) {
+                               int64_t keep) try {
   const std::string name = checkpoint_name(state.step);
-  const std::string target = path_ + "/" + name;
   const std::string partial = path_ + "/" + kPartial + name;
   fs::remove_all(partial);
   fs::create_directory(partial);
-  ordered_json checksums;
+  std::map<std::string, std::string> checksums;
   checksums["model.safetensors"] =
       hexadecimal(write_weights(model, partial + "/model.safetensors"));
   checksums["optimizer-00000.safetensors"] =
       hexadecimal(write_moments(model, optimizer, partial + "/optimizer-00000.safetensors"));
   write_file_synced(partial + "/config.json", config_json(description));
   checksums["config.json"] = hexadecimal(hash_file(partial + "/config.json"));
-  write_file_synced(partial + "/state.json", state_json(state, checksums).dump(2) + "\n");
+  write_file_synced(partial + "/state.json", state_text(state, checksums));
   sync_directory(partial);
-  // A checkpoint of the same step can only be a damaged one that was passed over.
-  if (fs::exists(target)) fs::remove_all(target);
-  fs::rename(partial, target);
-  sync_directory(path_);
-  int64_t kept = 0;
-  for (const Listed& listed : list(path_)) {
-    // Newer ones are damaged and were passed over: they do not count.
-    if (listed.step > state.step || kept++ < std::max<int64_t>(keep, 1)) continue;
-    // Renamed first, so that a half-removed directory is never taken for a checkpoint.
-    const std::string doomed = path_ + "/" + kPartial + listed.name;
-    fs::rename(path_ + "/" + listed.name, doomed);
-    fs::remove_all(doomed);
+  put_in_place(path_, partial, name);
+  remove_all_but(keep, state.step, path_);
+} catch (const fs::filesystem_error& error) {
+  throw not_changed(error);
+}
+
+void CheckpointDirectory::verify_saved(int64_t step) const {
+  const std::string path = path_ + "/" + checkpoint_name(step);
+  std::string damage;
+  try {
+    damage = inspect_checkpoint(path).damage;
+  } catch (const Error& error) {
+    damage = error.what();
   }
+  if (damage.empty()) return;
+  throw Error(path + ": just written, does not verify (" + damage +
+              "). The disk does not give back what it was given, or another program changed it: "
+              "check it, then run the same command again");
 }
 
 std::optional<CheckpointDirectory::Found> CheckpointDirectory::newest_good(
@@ -224,8 +243,8 @@ std::optional<CheckpointDirectory::Found> CheckpointDirectory::newest_good(
 void CheckpointDirectory::load(const Found& found, Model& model, Optimizer& optimizer) {
   load_weights(model, found.path);
   const SafetensorsFile file(found.path + "/optimizer-00000.safetensors");
-  restore_logical(model, optimizer.first_moment(), file, "first_moment");
-  restore_logical(model, optimizer.second_moment(), file, "second_moment");
+  upload_logical(model, optimizer.first_moment(), file, "first_moment");
+  upload_logical(model, optimizer.second_moment(), file, "second_moment");
 }
 
 std::string model_directory(const std::string& path, std::vector<std::string>& warnings) {
@@ -244,6 +263,11 @@ std::string model_directory(const std::string& path, std::vector<std::string>& w
 
 std::string adopt_model(Config& config, std::vector<std::string>& warnings) {
   const std::string directory = model_directory(*config.model_from, warnings);
+  adopt_model_of(directory, config);
+  return directory;
+}
+
+void adopt_model_of(const std::string& directory, Config& config) {
   const double dropout = config.model.dropout;
   config.model = read_config_json(directory).config;
   config.model.dropout = dropout;
@@ -257,7 +281,6 @@ std::string adopt_model(Config& config, std::vector<std::string>& warnings) {
                       " (the context of " + directory + " is " +
                       std::to_string(config.model.context) + "). Make it shorter");
   }
-  return directory;
 }
 
 }  // namespace normlab

@@ -14,8 +14,6 @@ class Communicator {
   virtual int ranks() const = 0;
   // tensor = Σ over ranks, the same bits on all. Enqueues on `stream`, after what it holds.
   virtual void sum(Ops& ops, Tensor tensor, Stream stream) = 0;
-  // Σ over ranks of a number of the host; waits.
-  virtual int64_t sum(int64_t value) = 0;
 };
 
 // The job of one rank.

@@ -1,6 +1,7 @@
 #include "engine/config.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "engine/config_keys.h"
 #include "engine/config_names.h"
@@ -13,6 +14,7 @@ namespace {
 constexpr int64_t most_extent = 1'000'000;      // of a model's dimension
 constexpr int64_t most_tokens = 2'147'483'647;  // of a vocabulary or a sequence: int32 indices
 constexpr int64_t most_steps = 1'000'000'000'000;
+constexpr int64_t least_documents = 10;  // as make_grammar_corpus asks
 
 std::string words(const std::vector<std::string>& names) {
   std::string list;
@@ -75,40 +77,51 @@ int64_t default_feed_forward(const ModelConfig& config) {
   return 0;
 }
 
-// kv_heads, head_size and feed_forward follow from width and heads wherever those are given and
-// they are not, also beside a size.
-void read_dimensions(const Section& model, ModelConfig& config, bool has_size) {
-  if (!has_size) {
-    for (const char* key : {"layers", "width", "heads"}) {
-      model.require(key, "Give it, or model.size, or model.from");
-    }
+// A size decides all dimensions: another number beside it would make a model that is neither.
+void check_dimensions(const Section& model, const std::string& size, const ModelConfig& config) {
+  const std::pair<const char*, int64_t> dimensions[] = {
+      {"layers", config.layers},       {"width", config.width},
+      {"heads", config.heads},         {"kv_heads", config.kv_heads},
+      {"head_size", config.head_size}, {"feed_forward", config.feed_forward}};
+  std::string first, why, nulls;
+  for (const auto& [key, decided] : dimensions) {
+    int64_t given = decided;
+    model.integer(key, given, 1, most_extent);
+    if (given == decided) continue;
+    nulls += std::string(" model.") + key + "=null";
+    if (!first.empty()) continue;
+    first = key;
+    why = "model.size = " + size + " has " + std::to_string(decided);
   }
-  const bool one_kv_head_a_head = config.kv_heads == config.heads;  // both 0 without a size
+  if (first.empty()) return;
+  throw model.error(first, "", why,
+                    "Delete one of the two (from the command line, the numbers with" + nulls + ")");
+}
+
+// kv_heads, head_size and feed_forward follow from width and heads where they are not given.
+void read_dimensions(const Section& model, ModelConfig& config) {
+  for (const char* key : {"layers", "width", "heads"}) {
+    model.require(key, "Give it, or model.size, or model.from");
+  }
   model.integer("layers", config.layers, 1, most_extent);
-  bool new_width = model.integer("width", config.width, 1, most_extent);
-  bool new_heads = model.integer("heads", config.heads, 1, most_extent);
-  if (!model.integer("kv_heads", config.kv_heads, 1, most_extent) && new_heads &&
-      one_kv_head_a_head) {
-    config.kv_heads = config.heads;
-  }
+  model.integer("width", config.width, 1, most_extent);
+  model.integer("heads", config.heads, 1, most_extent);
+  config.kv_heads = config.heads;
+  model.integer("kv_heads", config.kv_heads, 1, most_extent);
   if (config.heads % config.kv_heads != 0) {
     throw model.error("kv_heads", std::to_string(config.kv_heads),
                       "must divide model.heads = " + std::to_string(config.heads),
                       "Choose a divisor");
   }
-  bool own_head_size = model.integer("head_size", config.head_size, 1, most_extent);
-  if (!own_head_size && (new_width || new_heads)) {
+  if (!model.integer("head_size", config.head_size, 1, most_extent)) {
     if (config.width % config.heads != 0) {
-      const bool blame_width = new_width;  // beside a size, the one that was given
-      throw model.error(blame_width ? "width" : "heads", "",
-                        blame_width
-                            ? "must be a multiple of model.heads = " + std::to_string(config.heads)
-                            : "must divide model.width = " + std::to_string(config.width),
+      throw model.error("width", "",
+                        "must be a multiple of model.heads = " + std::to_string(config.heads),
                         "Change one of the two, or give model.head_size");
     }
     config.head_size = config.width / config.heads;
   }
-  if (!model.integer("feed_forward", config.feed_forward, 1, most_extent) && new_width) {
+  if (!model.integer("feed_forward", config.feed_forward, 1, most_extent)) {
     config.feed_forward = default_feed_forward(config);
   }
 }
@@ -140,7 +153,7 @@ void read_norm_and_init(const Section& model, ModelConfig& config) {
   norm.choice("kind", config.norm.kind, norm_kind_names, {"dyt", "derf"});
   norm.choice("placement", config.norm.placement, placement_names,
               {"deepnorm", "mix", "sandwich", "peri", "lns"});
-  norm.number("epsilon", config.norm.epsilon, positive);
+  norm.number("epsilon", config.norm.epsilon, normal_float);
   Section init = model.section("init");
   init.choice("kind", config.init.kind, init_kind_names, {"depth_scaled", "deepnorm"});
   init.number("std", config.init.std, positive);
@@ -185,7 +198,11 @@ void read_model(const Section& model, Config& config) {
   bool has_size = model.text("size", config.model_size);
   ModelConfig& to = config.model;
   to = has_size ? of_size(model, family, config.model_size) : defaults_of(family);
-  read_dimensions(model, to, has_size);
+  if (has_size) {
+    check_dimensions(model, config.model_size, to);
+  } else {
+    read_dimensions(model, to);
+  }
   check_head_size(model, to);
   model.integer("vocabulary", to.vocabulary, 0, most_tokens);
   if (!model.integer("context", to.context, 1, most_tokens) && !has_size) {
@@ -223,7 +240,7 @@ void read_corpus(const Section& data, DataConfig& config) {
     config.corpus = key == std::string("train") ? Corpus::shards : Corpus::text;
   }
   Section grammar = data.section("grammar");
-  grammar.integer("documents", config.grammar_documents, 1, most_tokens);
+  grammar.integer("documents", config.grammar_documents, least_documents, most_tokens);
 }
 
 void read_validation(const Section& data, DataConfig& config) {
@@ -250,6 +267,15 @@ void read_data(const Section& data, DataConfig& config) {
                      "Write bytes, or leave it out");
   }
   data.number("validation_fraction", config.validation_fraction, from_0_below_1);
+  if (config.corpus == Corpus::text && !config.validation.empty()) {
+    // The writer's 0 passes.
+    if (data.has("validation_fraction") && config.validation_fraction != 0) {
+      throw data.error("validation_fraction", "",
+                       "data.validation is given, so the text is not split",
+                       "Delete one of the two");
+    }
+    config.validation_fraction = 0;
+  }
   data.choice("packing", config.packing, packing_names);
   data.integer("sequence_length", config.sequence_length, 1, most_tokens);
   data.boolean("mask_eot_targets", config.mask_eot_targets);
@@ -281,7 +307,7 @@ void read_optimizer(const Section& optimizer, OptimizerConfig& config) {
   optimizer.require("learning_rate", "Add optimizer: {learning_rate: 1e-3}");
   optimizer.number("learning_rate", config.learning_rate, positive);
   optimizer.numbers("betas", {&config.beta1, &config.beta2}, from_0_below_1);
-  optimizer.number("epsilon", config.epsilon, positive);
+  optimizer.number("epsilon", config.epsilon, normal_float);
   optimizer.number("weight_decay", config.weight_decay, not_negative);
   optimizer.boolean("decay_embeddings", config.decay_embeddings);
   optimizer.number("gradient_clip", config.gradient_clip, not_negative);

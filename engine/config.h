@@ -35,8 +35,8 @@ struct DataConfig {
   std::vector<std::string> text;  // files, globs allowed
   std::string tokenizer = "bytes";
   int64_t grammar_documents = 2000;
-  double validation_fraction =
-      0.1;  // of text: the tail of each file; of the grammar: its last documents
+  double validation_fraction = 0.1;  // of text: the tail of each file, 0 where `validation` is
+                                     // given; of the grammar: its last documents
   Packing packing = Packing::concatenated;
   int64_t sequence_length = 256;
   bool mask_eot_targets = false;

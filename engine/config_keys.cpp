@@ -1,6 +1,7 @@
 #include "engine/config_keys.h"
 
 #include <algorithm>
+#include <array>
 #include <cctype>
 #include <iterator>
 #include <utility>
@@ -10,16 +11,19 @@
 namespace normlab {
 namespace {
 
-// Keys of interface.md that nothing reads yet, with the one value (if any) that asks for nothing.
+// Keys of interface.md that nothing reads yet, with the values (if any) that ask for nothing.
 struct PlannedKey {
   const char* name;
-  const char* off;
+  std::array<const char*, 2> off;  // may be null
 };
 constexpr PlannedKey planned_keys[] = {
-    {"norm_removal", ""},          {"diagnostics.every", "0"},
-    {"run.pure_bf16", ""},         {"model.norm.post_layers", ""},
-    {"model.norm.branch", "none"}, {"evaluation.reference_batch", ""},
-    {"parallel.zero_stage", "0"},
+    {"norm_removal", {}},
+    {"diagnostics.every", {"0"}},
+    {"run.pure_bf16", {}},
+    {"model.norm.post_layers", {}},
+    {"model.norm.branch", {"none"}},
+    {"evaluation.reference_batch", {}},
+    {"parallel.zero_stage", {"0", "1"}},  // on one rank the same
 };
 
 constexpr std::pair<const char*, const char*> foreign_table[] = {
@@ -226,11 +230,14 @@ std::string with_value(const std::string& path, const YamlNode& node) {
 bool is_planned_and_off(const std::string& path, const YamlNode& node) {
   for (const PlannedKey& planned : planned_keys) {
     if (path != planned.name) continue;
-    std::string off = planned.off;
-    if (!off.empty() && node.kind == YamlKind::scalar && node.text == off) return true;
+    std::string others;
+    for (const char* off : planned.off) {
+      if (off == nullptr) continue;
+      if (node.kind == YamlKind::scalar && node.text == off) return true;
+      others += (others.empty() ? ", or write " : " or ") + std::string(off);
+    }
     throw input_error(node.place + ": " + with_value(path, node) + " (" + path +
-                      " is not built yet). Leave it out" +
-                      (off.empty() ? "" : ", or write " + off));
+                      " is not built yet). Leave it out" + others);
   }
   return false;
 }

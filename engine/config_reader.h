@@ -20,6 +20,9 @@ struct NumberRule {
   const char* text;
 };
 inline constexpr NumberRule positive = {[](double x) { return x > 0; }, "must be > 0"};
+// A float below 1.2e-38 loses digits, and below 1e-45 is 0.
+inline constexpr NumberRule normal_float = {[](double x) { return x >= 1e-37; },
+                                            "must be >= 1e-37, to be a number in single precision"};
 inline constexpr NumberRule not_negative = {[](double x) { return x >= 0; }, "must be >= 0"};
 inline constexpr NumberRule from_0_to_1 = {[](double x) { return x >= 0 && x <= 1; },
                                            "must be in [0, 1]"};

@@ -9,6 +9,8 @@
 namespace normlab {
 namespace {
 
+bool is_shard(const std::string& file) { return file.ends_with(".bin"); }
+
 void open_text(RunCorpus& corpus, const Config& config) {
   const auto tokenizer = make_tokenizer(config.data.tokenizer);
   SplitCorpus split =
@@ -40,6 +42,21 @@ void open_shards(RunCorpus& corpus, const Config& config) {
   corpus.tokenizer = corpus.train.tokenizer;
 }
 
+// At the start, not at the first evaluation.
+void check_streams(const RunCorpus& corpus, const Config& config) {
+  const StreamOptions options = training_stream(config);
+  std::string key = config.data.corpus == Corpus::shards ? "data.train" : "data.text";
+  try {
+    require_document_ends(corpus.train, options);
+    for (const auto& [name, tokens] : corpus.validation) {
+      key = "data.validation " + name;
+      require_document_ends(tokens, options);
+    }
+  } catch (const Error& error) {
+    throw error.at(key);
+  }
+}
+
 }  // namespace
 
 RunCorpus open_corpus(const Config& config) {
@@ -59,12 +76,16 @@ RunCorpus open_corpus(const Config& config) {
     corpus.validation[name] = open_tokens(expand_paths(patterns), config.data.tokenizer);
     corpus.vocabulary = std::max(corpus.vocabulary, corpus.validation[name].vocabulary);
   }
+  check_streams(corpus, config);
   return corpus;
 }
 
+bool all_shards(const std::vector<std::string>& files) {
+  return std::all_of(files.begin(), files.end(), is_shard);
+}
+
 TokenCorpus open_tokens(const std::vector<std::string>& files, const std::string& tokenizer) {
-  const auto is_shard = [](const std::string& file) { return file.ends_with(".bin"); };
-  if (std::all_of(files.begin(), files.end(), is_shard)) return read_shards(files);
+  if (all_shards(files)) return read_shards(files);
   if (std::any_of(files.begin(), files.end(), is_shard)) {
     throw input_error(files.front() +
                       " …: token shards (*.bin) and texts together. "
@@ -73,11 +94,20 @@ TokenCorpus open_tokens(const std::vector<std::string>& files, const std::string
   return read_text(files, *make_tokenizer(tokenizer));
 }
 
+RowPacking row_packing(Packing packing) {
+  switch (packing) {
+    case Packing::concatenated:
+      return RowPacking::concatenated;
+    case Packing::padded:
+      return RowPacking::padded;
+  }
+  throw Error("a packing that is unknown");
+}
+
 StreamOptions training_stream(const Config& config) {
   StreamOptions options;
   options.tokens_per_sequence = config.data.sequence_length;
-  options.packing =
-      config.data.packing == Packing::padded ? RowPacking::padded : RowPacking::concatenated;
+  options.packing = row_packing(config.data.packing);
   options.mask_eot_targets = config.data.mask_eot_targets;
   options.seed = static_cast<uint64_t>(config.run.seed);
   return options;

@@ -22,9 +22,12 @@ struct RunCorpus {
 
 // Opens or makes it. Throws an input Error for what is wrong with the files.
 RunCorpus open_corpus(const Config& config);
-// Corpora from files given to evaluate: shards (*.bin), or texts by `tokenizer`.
+// Whether all are token shards (*.bin).
+bool all_shards(const std::vector<std::string>& files);
+// Corpora from files given to evaluate: shards, or texts by `tokenizer`.
 TokenCorpus open_tokens(const std::vector<std::string>& files, const std::string& tokenizer);
 StreamOptions training_stream(const Config& config);
+RowPacking row_packing(Packing packing);
 // A vocabulary of 0 becomes the corpus's; a smaller one than the corpus's is an input Error.
 void resolve_vocabulary(ModelConfig& model, const RunCorpus& corpus);
 

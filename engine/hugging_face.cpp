@@ -145,6 +145,9 @@ void read_own_section(const Description& file, ModelDescription& description) {
   try {
     description.tokenizer = own.value("tokenizer", "");
     description.micro_batch = own.value("micro_batch", int64_t{0});
+    description.sequence_length = own.value("sequence_length", int64_t{0});
+    description.mask_eot_targets = own.value("mask_eot_targets", false);
+    read_choice(file, "packing", description.packing, packing_names);
     description.config.dropout = own.value("dropout", 0.0);
     read_choice(file, "norm", description.config.norm.kind, norm_kind_names);
     read_choice(file, "placement", description.config.norm.placement, placement_names);
@@ -247,7 +250,10 @@ std::string config_json(const ModelDescription& description) {
                         {"placement", name_of(config.norm.placement, placement_names)},
                         {"dropout", config.dropout},
                         {"tokenizer", description.tokenizer},
-                        {"micro_batch", description.micro_batch}};
+                        {"micro_batch", description.micro_batch},
+                        {"sequence_length", description.sequence_length},
+                        {"packing", name_of(description.packing, packing_names)},
+                        {"mask_eot_targets", description.mask_eot_targets}};
   if (config.norm.placement != NormPlacement::pre ||
       config.norm.kind != plain_norm_kind(config.family)) {
     // "normlab": no other program takes it for a plain model.
@@ -255,6 +261,13 @@ std::string config_json(const ModelDescription& description) {
     out.erase("architectures");
   }
   return out.dump(2) + "\n";
+}
+
+std::string tokenizer_for(const ModelDescription& description, const std::string& given,
+                          const std::string& directory) {
+  if (!given.empty()) return given;
+  if (!description.tokenizer.empty()) return description.tokenizer;
+  throw input_error(directory + ": its tokenizer is not known. Name it with --tokenizer");
 }
 
 std::vector<NamedSlice> file_names(const ModelConfig& config) {

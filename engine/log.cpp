@@ -2,16 +2,25 @@
 
 #include <unistd.h>
 
+#include <cerrno>
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 #include <ctime>
 #include <iostream>
+
+#include "kernels/error.h"
 
 namespace normlab {
 
 bool stderr_is_terminal() { return isatty(STDERR_FILENO) == 1; }
 
-void Log::open(const std::string& path) { file_.open(path, std::ios::app); }
+void Log::open(const std::string& path) {
+  file_.open(path, std::ios::app);
+  if (file_.is_open()) return;
+  throw Error(path + ": cannot be written (" + std::strerror(errno) +
+              "). See to its disk and permissions, or choose another run.directory");
+}
 
 void Log::clear_live_line() {
   if (!live_) return;
@@ -22,10 +31,10 @@ void Log::clear_live_line() {
 void Log::say(const std::string& line) {
   clear_live_line();
   std::cerr << line << "\n" << std::flush;
-  record(line);
+  note(line);
 }
 
-void Log::record(const std::string& line) {
+void Log::note(const std::string& line) {
   if (!file_.is_open()) return;
   const std::time_t now = std::time(nullptr);
   char stamp[32];
@@ -35,7 +44,7 @@ void Log::record(const std::string& line) {
 
 void Log::progress(const std::string& line, Weight weight) {
   const auto now = std::chrono::steady_clock::now();
-  if (weight == Weight::important) record(line);
+  if (weight == Weight::important) note(line);
   if (terminal_) {
     std::cerr << "\r\033[K" << line << std::flush;
     live_ = true;

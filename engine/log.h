@@ -12,9 +12,12 @@ namespace normlab {
 class Log {
  public:
   explicit Log(bool terminal) : terminal_(terminal) {}
+  // Throws an Error where the file cannot be opened to append.
   void open(const std::string& path);
   void say(const std::string& line);
   void warn(const std::string& line) { say("warning: " + line); }
+  // To log.txt alone.
+  void note(const std::string& line);
   // Replaces the live line; elsewhere printed at most every few seconds. An important one stays on
   // the terminal, and in log.txt.
   enum class Weight { passing, important };
@@ -22,7 +25,6 @@ class Log {
 
  private:
   void clear_live_line();
-  void record(const std::string& line);
 
   bool terminal_;
   bool live_ = false;

@@ -1,6 +1,11 @@
 #include "engine/metrics.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
 #include <cmath>
+#include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -27,15 +32,24 @@ ordered_json validation_json(const std::map<std::string, double>& losses) {
   return out;
 }
 
+// Whether a run that goes on from this step and place in the data does again what the row is about.
+bool is_undone(const ordered_json& row, int64_t step, int64_t data_position) {
+  if (row.contains("event") && row["event"].contains("data_position")) {
+    return row["event"]["data_position"] > data_position;
+  }
+  return row.value("step", int64_t{0}) > step;
+}
+
 }  // namespace
 
-Metrics::Metrics(const std::string& directory, int64_t step) : path_(directory + "/metrics.jsonl") {
-  if (std::filesystem::exists(path_)) read_and_mark(step);
+Metrics::Metrics(const std::string& directory, int64_t step, int64_t data_position)
+    : directory_(directory), path_(directory + "/metrics.jsonl") {
+  if (std::filesystem::exists(path_)) read_and_mark(step, data_position);
   file_.open(path_, std::ios::app);
   if (!file_) throw Error(path_ + ": cannot be written");
 }
 
-void Metrics::read_and_mark(int64_t step) {
+void Metrics::read_and_mark(int64_t step, int64_t data_position) {
   const std::string content = read_file(path_);
   bool changed = !content.empty() && content.back() != '\n';
   std::string result;
@@ -47,7 +61,7 @@ void Metrics::read_and_mark(int64_t step) {
       continue;
     }
     const int64_t row_step = row.value("step", int64_t{0});
-    if (row_step > step && !row.contains("discarded")) {
+    if (is_undone(row, step, data_position) && !row.contains("discarded")) {
       row["discarded"] = true;
       changed = true;
     }
@@ -82,6 +96,24 @@ void Metrics::write_validation(int64_t step, const std::map<std::string, double>
 
 void Metrics::write_event(int64_t step, const std::string& kind, const std::string& text) {
   append(ordered_json{{"step", step}, {"event", {{"kind", kind}, {"text", text}}}}.dump());
+}
+
+void Metrics::write_skipped_step(int64_t step, int64_t data_position, const std::string& text) {
+  const ordered_json event = {
+      {"kind", "skipped_step"}, {"text", text}, {"data_position", data_position}};
+  append(ordered_json{{"step", step}, {"event", event}}.dump());
+}
+
+void Metrics::sync() const {
+  const int descriptor = ::open(path_.c_str(), O_WRONLY | O_CLOEXEC);
+  const bool synced = descriptor >= 0 && ::fsync(descriptor) == 0;
+  const std::string reason = std::strerror(errno);
+  if (descriptor >= 0) ::close(descriptor);
+  if (!synced) {
+    throw Error(path_ + ": cannot be synced (" + reason +
+                "). See to its disk and permissions, and run the same command again");
+  }
+  sync_directory(directory_);
 }
 
 }  // namespace normlab

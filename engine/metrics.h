@@ -11,21 +11,22 @@ namespace normlab {
 
 struct MetricsRow {
   int64_t step = 0;    // completed updates
-  int64_t tokens = 0;  // seen in all
+  int64_t tokens = 0;  // of the completed updates in all
   double loss = 0;     // of the step, nats per target
   double learning_rate = 0;
   double gradient_norm = 0;  // before clipping
   double tokens_per_second = 0;
-  double seconds = 0;  // of training in this process
+  double seconds = 0;                             // of training in this process
   std::map<std::string, double> validation_loss;  // by set, where evaluated
 };
 
 class Metrics {
  public:
-  // Opens DIRECTORY/metrics.jsonl to append. Rows of steps after `step` (a run that was killed after
-  // its last checkpoint) are marked "discarded": true, never lost; a line that the killed process
-  // left half written is dropped.
-  Metrics(const std::string& directory, int64_t step);
+  // Opens DIRECTORY/metrics.jsonl to append. Rows of steps after `step` (a run that was killed
+  // after its last checkpoint) are marked "discarded": true, never lost; a line that the killed
+  // process left half written is dropped. A skipped step is discarded where its data come after
+  // `data_position`: they are taken again.
+  Metrics(const std::string& directory, int64_t step, int64_t data_position);
   void write(const MetricsRow& row);
   // Whether a row of the step that the constructor was given has a validation loss.
   bool evaluated() const { return evaluated_; }
@@ -33,11 +34,16 @@ class Metrics {
   void write_validation(int64_t step, const std::map<std::string, double>& losses);
   // {"step": …, "event": {"kind": kind, "text": text}}
   void write_event(int64_t step, const std::string& kind, const std::string& text);
+  // An event "skipped_step" of the step that was tried, with the data's position behind it.
+  void write_skipped_step(int64_t step, int64_t data_position, const std::string& text);
+  // All rows are on the disk when this returns.
+  void sync() const;
 
  private:
   void append(const std::string& line);
-  void read_and_mark(int64_t step);
+  void read_and_mark(int64_t step, int64_t data_position);
 
+  std::string directory_;
   std::string path_;
   bool evaluated_ = false;
   std::ofstream file_;

@@ -1,5 +1,8 @@
 #include "engine/plan.h"
 
+#include <algorithm>
+#include <thread>
+
 #include "data/tokenizer.h"
 #include "engine/checkpoint.h"
 #include "engine/corpus.h"
@@ -10,12 +13,22 @@
 namespace normlab {
 namespace {
 
+int64_t vocabulary_of(const std::vector<std::string>& files, const std::string& tokenizer) {
+  return all_shards(files) ? shard_vocabulary(files) : make_tokenizer(tokenizer)->vocabulary();
+}
+
 void find_vocabulary(Config& config) {
   RunCorpus corpus;
   if (config.data.corpus != Corpus::shards) {
     corpus.vocabulary = make_tokenizer(config.data.tokenizer)->vocabulary();
   } else if (config.model.vocabulary == 0) {
-    corpus = open_corpus(config);
+    corpus.vocabulary = shard_vocabulary(expand_paths(config.data.train));
+  }
+  if (config.model.vocabulary == 0) {
+    for (const auto& [name, patterns] : config.data.validation) {
+      corpus.vocabulary =
+          std::max(corpus.vocabulary, vocabulary_of(expand_paths(patterns), config.data.tokenizer));
+    }
   }
   resolve_vocabulary(config.model, corpus);
 }
@@ -26,6 +39,22 @@ double flops_per_token(const ModelConfig& model, int64_t tokens) {
   const int64_t products = model.layers * layer + model.vocabulary * model.width;
   const int64_t attention = model.layers * tokens * model.query_columns();
   return 6.0 * static_cast<double>(products) + 6.0 * static_cast<double>(attention);
+}
+
+// What CpuOps takes beside: partial sums of the norms' gradients (kernels/cpu/norm.cpp), each
+// thread's scratch for a block of attention or a row's dropout (attention.cpp, activation.cpp), and
+// the rotary tables (activation.cpp).
+int64_t cpu_workspace_bytes(const Config& config, const Workload& workload) {
+  constexpr int64_t kBlock = 64;  // rows of a partial sum; queries of a block
+  const ModelConfig& model = config.model;
+  const int64_t tokens = workload.tokens;
+  const int64_t threads =
+      config.run.threads > 0 ? config.run.threads : int64_t{std::thread::hardware_concurrency()};
+  const int64_t partials = (workload.rows() + kBlock - 1) / kBlock * 2 * model.width;
+  const int64_t attention = (2 * kBlock + 1) * tokens;
+  const int64_t scratch = model.dropout > 0 ? std::max(attention, model.width) : attention;
+  const int64_t rotary = model.positions == Positions::rope ? tokens * model.head_size : 0;
+  return (partials + std::max<int64_t>(threads, 1) * scratch + rotary) * size_of(DType::f32);
 }
 
 }  // namespace
@@ -55,7 +84,8 @@ RunPlan plan_run(Config& config) {
   plan.activations_bytes = memory.activations_bytes;
   plan.workspace_bytes = 2 * workload.rows() * size_of(DType::i32) +
                          (elements / Ops::kNormBlock + 1) * size_of(DType::f32) +
-                         gradient_tree_levels(shards) * memory.gradients_bytes;
+                         gradient_tree_levels(shards) * memory.gradients_bytes +
+                         cpu_workspace_bytes(config, workload);
   plan.total_bytes = plan.weights_bytes + plan.gradients_bytes + plan.optimizer_bytes +
                      plan.activations_bytes + plan.workspace_bytes;
   plan.flops_per_token = flops_per_token(config.model, config.data.sequence_length);

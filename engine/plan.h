@@ -14,14 +14,17 @@ struct RunPlan {
   int64_t gradients_bytes = 0;
   int64_t optimizer_bytes = 0;
   int64_t activations_bytes = 0;
-  int64_t workspace_bytes = 0;  // batches, partial sums, gradient tree of logical shards
+  // Batches, partial sums, gradient tree of logical shards, and what the CPU's kernels keep beside
+  // (but for the library of products).
+  int64_t workspace_bytes = 0;
   int64_t total_bytes = 0;
   // Forward and backward: 6 · (numbers in matrices that multiply) + 6 · layers · T · H·D for causal
   // attention, as the field counts them (Chowdhery et al. 2022, appendix B, halved for causality).
   double flops_per_token = 0;
 };
 
-// model.vocabulary 0 is taken from the tokenizer or, for shards, from the files; `config` keeps it.
+// model.vocabulary 0 is taken from the tokenizer or, for shards, from the files, which are read
+// through but not kept in memory; `config` keeps it.
 RunPlan plan_run(Config& config);
 
 }  // namespace normlab

@@ -237,7 +237,7 @@ uint64_t write_safetensors(const std::string& path, const std::vector<TensorToWr
 uint64_t hash_file(const std::string& path) {
   Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (file.number() < 0) {
-    throw input_error(path + ": cannot be opened (" + reason() + "). Check the path");
+    throw Error(path + ": cannot be opened (" + reason() + "). Mend this and run again");
   }
   Hash hash;
   std::vector<std::byte> buffer(1 << 20);
@@ -245,7 +245,7 @@ uint64_t hash_file(const std::string& path) {
     const ssize_t count = ::read(file.number(), buffer.data(), buffer.size());
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) {
-      throw input_error(path + ": cannot be read (" + reason() + "). Check the file");
+      throw Error(path + ": cannot be read (" + reason() + "). Mend this and run again");
     }
     if (count == 0) return hash.value();
     hash.add(std::span(buffer).first(static_cast<size_t>(count)));

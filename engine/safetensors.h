@@ -67,7 +67,7 @@ struct TensorToWrite {
 // Returns the file's XXH3 hash. Throws Error naming file and reason (disk full, no permission).
 uint64_t write_safetensors(const std::string& path, const std::vector<TensorToWrite>& tensors,
                            const std::map<std::string, std::string>& metadata = {});
-// XXH3 of a file's bytes.
+// XXH3 of a file's bytes. Throws an Error where it cannot be read: the content is not at fault.
 uint64_t hash_file(const std::string& path);
 
 }  // namespace normlab

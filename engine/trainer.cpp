@@ -7,6 +7,7 @@
 #include "engine/device.h"
 #include "engine/schedule.h"
 #include "engine/stop_request.h"
+#include "engine/version.h"
 #include "engine/weights.h"
 
 namespace normlab {
@@ -23,10 +24,13 @@ std::string fixed(double value, int digits) {
   return text;
 }
 
-// Completes config.model by model.from and by the data; returns the directory of model.from.
+// Completes config.model by model.from and by the data; returns the directory of model.from. A run
+// that has been saved goes on with the model it has saved, and model.from need not be there any
+// more.
 std::string complete_model(Config& config, const RunCorpus& corpus, Log& log) {
   std::string starting_weights;
   if (config.model_from) {
+    if (has_checkpoints(config.run.directory)) return "";
     std::vector<std::string> warnings;
     starting_weights = adopt_model(config, warnings);
     for (const std::string& warning : warnings) log.warn(warning);
@@ -53,8 +57,9 @@ Trainer::Trainer(Config config, Start start, Log& log)
       directory_(config_, start),
       checkpoints_(directory_.path()) {
   log_.open(directory_.path() + "/log.txt");
+  const auto found = find_checkpoint();
   make_model();
-  start_or_resume();
+  start_or_resume(found);
 }
 
 Trainer::~Trainer() = default;
@@ -95,16 +100,39 @@ void Trainer::make_model() {
   }
 }
 
-void Trainer::start_or_resume() {
+std::optional<CheckpointDirectory::Found> Trainer::find_checkpoint() {
   std::vector<std::string> warnings;
-  const auto found = checkpoints_.newest_good(warnings);
+  auto found = checkpoints_.newest_good(warnings);
   for (const std::string& warning : warnings) log_.warn(warning);
   if (found) {
-    if (found->state.corpus_hash != corpus_.train.hash) {
-      throw input_error(found->path +
-                        ": was trained on other data than the configuration names now. "
-                        "Restore the data, or choose another run.directory");
-    }
+    check_same_run(*found);
+    if (!config_.model_from) return found;
+    adopt_model_of(found->path, config_);
+    resolve_vocabulary(config_.model, corpus_);
+  } else if (config_.model_from && starting_weights_.empty()) {
+    throw Error(directory_.path() +
+                ": its checkpoints were removed while the run started. Run the same command again");
+  }
+  return found;
+}
+
+void Trainer::check_same_run(const CheckpointDirectory::Found& found) const {
+  const TrainingState& state = found.state;
+  if (state.configuration_hash != directory_.configuration_hash()) {
+    throw input_error(found.path + ": is a checkpoint of another configuration (its hash is " +
+                      state.configuration_hash + ", this run's " + directory_.configuration_hash() +
+                      "). Remove it from here, or choose another run.directory");
+  }
+  if (state.corpus_hash == hash_corpus(corpus_.train)) return;
+  const auto tokens = static_cast<int64_t>(corpus_.train.tokens.size());
+  throw input_error(found.path + ": was trained on other data than the configuration names now (" +
+                    count_text(state.corpus_tokens) + " training tokens then, " +
+                    (tokens == state.corpus_tokens ? "as many but others" : count_text(tokens)) +
+                    " now). Restore the data, or choose another run.directory");
+}
+
+void Trainer::start_or_resume(const std::optional<CheckpointDirectory::Found>& found) {
+  if (found) {
     CheckpointDirectory::load(*found, *model_, *optimizer_);
     state_ = found->state;
     saved_step_ = state_.step;
@@ -115,15 +143,20 @@ void Trainer::start_or_resume() {
     model_->initialize(static_cast<uint64_t>(config_.run.seed));
   }
   directory_.keep();
-  state_.corpus_hash = corpus_.train.hash;
+  state_.corpus_hash = hash_corpus(corpus_.train);
+  state_.corpus_tokens = static_cast<int64_t>(corpus_.train.tokens.size());
   first_step_ = state_.step;
-  metrics_ = std::make_unique<Metrics>(directory_.path(), state_.step);
+  metrics_ = std::make_unique<Metrics>(directory_.path(), state_.step, state_.data_position);
   log_.say("device: " + ops_->device_name() +
            "; parameters: " + count_text(parameter_count(config_.model)) +
            "; training tokens: " + count_text(static_cast<long long>(corpus_.train.tokens.size())) +
            "; " + count_text(config_.batch.tokens_per_step) + " tokens a step");
   if (!found) return;
   log_.say("going on from " + found->path);
+  if (found->state.code != code_version()) {
+    log_.warn(found->path + ": written by " + found->state.code + ", this is " + code_version() +
+              " (the numbers may differ from there on)");
+  }
   metrics_->write_event(state_.step, "resume", found->path);
 }
 
@@ -158,9 +191,19 @@ bool Trainer::accumulate_shard(const HostBatch& batch, int64_t first, int64_t la
     ops_->set_step_state(state);
     const Batch device_batch = uploader_->upload(batch, sequence, count);
     model_->forward(device_batch, Pass::training);
-    model_->backward(device_batch);
+    // One shard a rank: a bucket of the last pass is summed over ranks while earlier layers still
+    // run. With several, the tree comes first.
+    const bool complete = !config_.parallel.reproducible && sequence + count == last;
+    model_->backward(device_batch,
+                     complete ? BucketDone([this](int bucket) { reduce(bucket); }) : BucketDone());
   }
   return true;
+}
+
+void Trainer::reduce(int number) {
+  const Bucket& bucket = model_->buckets()[static_cast<size_t>(number)];
+  communicator_->sum(*ops_,
+                     model_->gradients().column_slice(bucket.begin, bucket.end - bucket.begin), {});
 }
 
 bool Trainer::accumulate(const HostBatch& batch, int64_t first, int64_t last, size_t buffer,
@@ -179,14 +222,17 @@ bool Trainer::accumulate(const HostBatch& batch, int64_t first, int64_t last, si
 
 Trainer::StepOutcome Trainer::train_step() {
   const HostBatch batch = stream_->next(config_.sequences_per_step());
-  StepState state = step_state(communicator_->sum(batch.target_count));
+  StepState state = step_state(batch.target_count);
   ops_->zero_loss();
-  if (!accumulate(batch, 0, shards(), 0, state)) {
+  // This rank's part of the shards.
+  const int64_t first = shards() * communicator_->rank() / communicator_->ranks();
+  const int64_t last = shards() * (communicator_->rank() + 1) / communicator_->ranks();
+  if (!accumulate(batch, first, last, 0, state)) {
     stream_->restore({state_.data_position});
     return {{}, state.learning_rate, true};
   }
   model_->set_gradients(tree_[0]);
-  communicator_->sum(*ops_, model_->gradients(), {});
+  if (config_.parallel.reproducible) communicator_->sum(*ops_, model_->gradients(), {});
   optimizer_->step();
   return {ops_->download_step_result(), state.learning_rate, false};
 }
@@ -198,7 +244,7 @@ void Trainer::skip_step(const StepOutcome& step) {
                            fixed(step.result.gradient_norm, 4) + " (" +
                            std::to_string(state_.skipped_in_row) + " in a row)";
   log_.warn(text);
-  metrics_->write_event(state_.step, "skipped_step", text);
+  metrics_->write_skipped_step(state_.step + 1, state_.data_position, text);
   if (state_.skipped_in_row < config_.guard.nonfinite_steps) return;
   throw Error(ErrorKind::diverged,
               "the loss or its gradient was not finite in " +
@@ -240,15 +286,24 @@ bool Trainer::evaluate_now() {
       return false;
     }
     losses[name] = result.loss;
+    if (evaluation_described_) continue;
+    log_.say("evaluation: " + count_text(result.tokens) + " tokens of " + name +
+             " are scored (it has " + count_text(static_cast<long long>(tokens.tokens.size())) +
+             ")");
   }
+  evaluation_described_ = true;
   validation_loss_ = losses;
   return true;
 }
 
 void Trainer::save() {
   if (saved_step_ == state_.step) return;
+  metrics_->sync();  // first: no checkpoint without the rows that led to it
   state_.configuration_hash = directory_.configuration_hash();
-  const ModelDescription description{config_.model, corpus_.tokenizer, config_.batch.micro_batch};
+  const DataConfig& data = config_.data;
+  const ModelDescription description{
+      config_.model,        corpus_.tokenizer, config_.batch.micro_batch,
+      data.sequence_length, data.packing,      data.mask_eot_targets};
   checkpoints_.save(*model_, *optimizer_, state_, description, config_.checkpoint.keep);
   saved_step_ = state_.step;
 }
@@ -271,7 +326,7 @@ void Trainer::after_step(const StepOutcome& step, double seconds) {
   const bool last = state_.step == config_.schedule.stop_step;
   const bool evaluated = evaluation_due() && evaluate_now();
   MetricsRow row{.step = state_.step,
-                 .tokens = state_.data_position * config_.data.sequence_length,
+                 .tokens = state_.step * config_.batch.tokens_per_step,
                  .loss = step.result.loss,
                  .learning_rate = step.learning_rate,
                  .gradient_norm = step.result.gradient_norm,
@@ -292,6 +347,15 @@ Outcome Trainer::stop() {
 }
 
 Outcome Trainer::run() {
+  try {
+    return run_to_end();
+  } catch (const std::exception& error) {
+    log_.note(std::string("ended by an error: ") + error.what());  // main() says it on stderr
+    throw;
+  }
+}
+
+Outcome Trainer::run_to_end() {
   if (!make_up_for_evaluation()) return stop();
   while (state_.step < config_.schedule.stop_step) {
     const double begin = now_seconds();
@@ -309,7 +373,7 @@ Outcome Trainer::run() {
     after_step(step, seconds);
   }
   save();
-  verify_checkpoint(directory_.path() + "/checkpoints/" + checkpoint_name(state_.step));
+  checkpoints_.verify_saved(state_.step);
   if (validation_loss_.empty() && !corpus_.validation.empty() && !evaluate_now()) return stop();
   std::string line = "finished at step " + std::to_string(state_.step);
   for (const auto& [name, loss] : validation_loss_) line += ", " + name + " loss " + fixed(loss, 4);

@@ -41,20 +41,27 @@ class Trainer {
     bool interrupted = false;  // nothing was changed
   };
 
+  // The checkpoint to go on from, after all checks that it is this run's; completes the
+  // configuration's model by it. None for a new start.
+  std::optional<CheckpointDirectory::Found> find_checkpoint();
+  void check_same_run(const CheckpointDirectory::Found& found) const;
   void make_model();
-  void start_or_resume();
+  void start_or_resume(const std::optional<CheckpointDirectory::Found>& found);
   StepOutcome train_step();
-  // Gradient of shards [first, last) of a batch into gradient buffer `buffer`, by a binary tree whose
-  // shape depends on the number of shards alone. False where a stop was asked for.
+  // Gradient of shards [first, last) of a batch into gradient buffer `buffer`, by a binary tree
+  // whose shape depends on the number of shards alone. False where a stop was asked for.
   bool accumulate(const HostBatch& batch, int64_t first, int64_t last, size_t buffer,
                   StepState& state);
   bool accumulate_shard(const HostBatch& batch, int64_t first, int64_t last, StepState& state);
+  // Sums a bucket's gradients over all ranks.
+  void reduce(int bucket);
   StepState step_state(int64_t target_count) const;
   void after_step(const StepOutcome& step, double seconds);
   bool evaluation_due() const;
   bool evaluate_now();  // false where a stop was asked for
   // The evaluation of the step that the run goes on from, where a stop cut it short.
   bool make_up_for_evaluation();
+  Outcome run_to_end();
   Outcome stop();
   void save();
   void skip_step(const StepOutcome& step);
@@ -68,7 +75,7 @@ class Trainer {
   std::unique_ptr<Communicator> communicator_;
   std::unique_ptr<Ops> ops_;
   RunCorpus corpus_;
-  std::string starting_weights_;  // directory of model.from
+  std::string starting_weights_;  // directory of model.from, for a new start
   // After all that the input can be wrong in: a start that fails leaves nothing behind.
   RunDirectory directory_;
   CheckpointDirectory checkpoints_;
@@ -86,6 +93,7 @@ class Trainer {
   int64_t first_step_ = 0;  // of this process
   double seconds_ = 0;      // of training in this process
   std::map<std::string, double> validation_loss_;
+  bool evaluation_described_ = false;
 };
 
 // Buffers of the gradient tree of so many shards beside the model's own gradients.

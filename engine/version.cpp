@@ -7,10 +7,7 @@
 
 namespace normlab {
 
-std::string code_version() {
-  const std::string commit = kCommit;  // empty where nothing is committed
-  return kVersion + (commit.empty() ? "" : " (" + commit + ")");
-}
+std::string code_version() { return std::string(kVersion) + " (" + kCommit + ")"; }
 
 std::string version_text(const std::string& program) {
   return program + " of normlab " + code_version() + "\ncompiler: " + kCompiler +

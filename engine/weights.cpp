@@ -98,12 +98,14 @@ void load_weights(Model& model, const std::string& directory) {
     const std::string name = name_in(file, slice.name);
     if (!file.contains(name)) {
       throw input_error(file.path() + ": tensor " + slice.name +
-                        " is missing (config.json asks for it). Is the file complete?");
+                        " is missing (config.json asks for it). Copy the file again, or take the " +
+                        "config.json that belongs to it");
     }
     const std::vector<int64_t>& shape = file.tensors().at(name).shape;
     if (shape != dimensions(slice.shape)) {
       throw input_error(file.path() + ": tensor " + name + " has shape " + text_of(shape) +
-                        " (config.json asks for " + text_of(dimensions(slice.shape)) + ")");
+                        " (config.json asks for " + text_of(dimensions(slice.shape)) +
+                        "). Take the config.json that belongs to it");
     }
     std::vector<float> values = file.read(name);
     if (slice.transposed) {
@@ -115,7 +117,8 @@ void load_weights(Model& model, const std::string& directory) {
   for (const auto& [name, tensor] : file.tensors()) {
     if (!used.contains(name) && !known_extra(name, model.config())) {
       throw input_error(file.path() + ": tensor " + name +
-                        " is not part of the model that config.json describes");
+                        " is not part of the model that config.json describes (it would be left "
+                        "out). Take the config.json that belongs to it");
     }
   }
 }

@@ -1,7 +1,9 @@
 // evaluate MODEL --tokens FILE…: the loss of a model on a corpus.
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "engine/checkpoint.h"
+#include "engine/config_names.h"
 #include "engine/corpus.h"
 #include "engine/device.h"
 #include "engine/evaluation.h"
@@ -19,7 +21,8 @@ struct Options {
   int64_t batch = 0;
   int64_t most_tokens = 0;
   RunConfig run;
-  bool mask_eot_targets = false;
+  std::string packing;                   // "": as in the run
+  std::optional<bool> mask_eot_targets;  // empty: as in the run
   bool json = false;
 };
 
@@ -32,19 +35,59 @@ void print(const EvaluationResult& result, bool as_json) {
               << result.tokens << "\n";
     return;
   }
-  nlohmann::ordered_json out = {{"loss", result.loss},
-                                {"perplexity", result.perplexity},
-                                {"median", result.median},
-                                {"range_95", result.range_95},
-                                {"range_99_9", result.range_99_9},
-                                {"tokens", result.tokens}};
+  nlohmann::ordered_json out = {
+      {"loss", result.loss},         {"perplexity", result.perplexity}, {"median", result.median},
+      {"range_95", result.range_95}, {"range_99_9", result.range_99_9}, {"tokens", result.tokens}};
   out["worst_documents"] = nlohmann::ordered_json::array();
   for (const DocumentLoss& document : result.worst_documents) {
-    out["worst_documents"].push_back({{"document", document.document},
-                                      {"loss", document.loss},
-                                      {"tokens", document.tokens}});
+    out["worst_documents"].push_back(
+        {{"document", document.document}, {"loss", document.loss}, {"tokens", document.tokens}});
   }
   std::cout << out.dump(2) << "\n";
+}
+
+int64_t first_positive(int64_t a, int64_t b, int64_t otherwise) {
+  return a > 0 ? a : b > 0 ? b : otherwise;
+}
+
+// What the command line does not say is as in the run's own evaluation, so that its bits are too.
+EvaluationOptions evaluation_options(const Options& options, const ModelDescription& run) {
+  EvaluationOptions evaluation;
+  const int64_t context = run.config.context;
+  const int64_t length = first_positive(options.sequence_length, run.sequence_length, context);
+  if (length > context) {
+    throw input_error("--sequence-length " + std::to_string(length) + " (the model's context is " +
+                      std::to_string(context) + "). Make it shorter");
+  }
+  evaluation.tokens_per_sequence = length;
+  evaluation.batch = first_positive(options.batch, run.micro_batch, 8);
+  evaluation.most_tokens = options.most_tokens;
+  evaluation.packing = row_packing(run.packing);
+  for (const auto& [packing, name] : packing_names) {
+    if (options.packing == name) evaluation.packing = row_packing(packing);
+  }
+  evaluation.mask_eot_targets = options.mask_eot_targets.value_or(run.mask_eot_targets);
+  return evaluation;
+}
+
+TokenCorpus open_files(const Options& options, const ModelDescription& description,
+                       const std::string& directory) {
+  const std::vector<std::string> files = expand_paths(options.tokens);
+  if (all_shards(files)) return open_tokens(files, "");
+  return open_tokens(files, tokenizer_for(description, options.tokenizer, directory));
+}
+
+// Before the model is loaded.
+void check_documents(const TokenCorpus& corpus, const EvaluationOptions& evaluation,
+                     const std::string& place) {
+  StreamOptions stream;
+  stream.packing = evaluation.packing;
+  stream.mask_eot_targets = evaluation.mask_eot_targets;
+  try {
+    require_document_ends(corpus, stream);
+  } catch (const Error& error) {
+    throw error.at(place);
+  }
 }
 
 int evaluate_model(const Options& options) {
@@ -52,27 +95,15 @@ int evaluate_model(const Options& options) {
   const std::string directory = model_directory(options.model, warnings);
   for (const std::string& warning : warnings) std::cerr << "warning: " << warning << "\n";
   const ModelDescription description = read_config_json(directory);
-  std::string tokenizer = options.tokenizer.empty() ? description.tokenizer : options.tokenizer;
-  const TokenCorpus corpus =
-      open_tokens(expand_paths(options.tokens), tokenizer.empty() ? "bytes" : tokenizer);
+  const EvaluationOptions evaluation = evaluation_options(options, description);
+  const TokenCorpus corpus = open_files(options, description, directory);
+  check_documents(corpus, evaluation, options.tokens.front());
   if (corpus.vocabulary > description.config.vocabulary) {
     throw input_error(options.tokens.front() + ": holds token " +
                       std::to_string(corpus.vocabulary - 1) + " (the model's vocabulary is " +
                       std::to_string(description.config.vocabulary) +
                       "). Use the tokenizer of the model");
   }
-  EvaluationOptions evaluation;
-  const int64_t context = description.config.context;
-  evaluation.tokens_per_sequence = options.sequence_length > 0 ? options.sequence_length : context;
-  if (evaluation.tokens_per_sequence > context) {
-    throw input_error("--sequence-length " + std::to_string(options.sequence_length) +
-                      " (the model's context is " + std::to_string(context) + "). Make it shorter");
-  }
-  evaluation.batch = options.batch > 0           ? options.batch
-                     : description.micro_batch > 0 ? description.micro_batch
-                                                   : 8;
-  evaluation.most_tokens = options.most_tokens;
-  evaluation.mask_eot_targets = options.mask_eot_targets;
   const auto ops = make_device(options.run);
   Model model(*ops, description.config, {evaluation.batch, evaluation.tokens_per_sequence});
   load_weights(model, directory);
@@ -85,23 +116,34 @@ int evaluate_model(const Options& options) {
 
 int main(int argc, char* argv[]) {
   normlab::Options options;
-  CLI::App app("Mean cross-entropy of a model in nats per token, perplexity, and percentiles of the "
-               "per-token losses.\nExample: evaluate runs/quickstart --tokens my.txt --json",
-               "evaluate");
+  CLI::App app(
+      "Mean cross-entropy of a model in nats per token, perplexity, and percentiles of the "
+      "per-token losses.\nExample: evaluate runs/quickstart --tokens my.txt --json",
+      "evaluate");
   app.add_option("model", options.model,
                  "a run directory, a checkpoint or a Hugging Face model directory")
       ->required();
   app.add_option("--tokens", options.tokens, "token shards (*.bin) or texts")->required();
   app.add_option("--tokenizer", options.tokenizer, "of texts; the model's own by default");
-  app.add_option("--sequence-length", options.sequence_length, "the model's context by default")
+  app.add_option("--sequence-length", options.sequence_length,
+                 "the run's by default, else the context")
       ->check(CLI::PositiveNumber);
   app.add_option("--batch", options.batch, "sequences of a pass; the run's micro-batch by default")
       ->check(CLI::PositiveNumber);
   app.add_option("--most-tokens", options.most_tokens, "stop after so many; all by default")
       ->check(CLI::PositiveNumber);
-  app.add_flag("--mask-eot-targets", options.mask_eot_targets, "do not score end-of-text");
+  app.add_option("--packing", options.packing,
+                 "concatenated: documents joined; padded: one a row; the run's by default")
+      ->check(CLI::IsMember({"concatenated", "padded"}));
+  bool mask = false;
+  const CLI::Option* mask_flag =
+      app.add_flag("--mask-eot-targets,!--no-mask-eot-targets", mask,
+                   "do not score end-of-text, or do; the run's by default");
   app.add_option("--threads", options.run.threads, "of the CPU; all cores by default")
       ->check(CLI::Range(1, 4096));
   app.add_flag("--json", options.json, "JSON on stdout");
-  return normlab::run_main(app, argc, argv, [&] { return normlab::evaluate_model(options); });
+  return normlab::run_main(app, argc, argv, [&] {
+    if (mask_flag->count() > 0) options.mask_eot_targets = mask;
+    return normlab::evaluate_model(options);
+  });
 }

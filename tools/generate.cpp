@@ -26,10 +26,7 @@ int generate_text(const Options& options) {
   const std::string directory = model_directory(options.model, warnings);
   for (const std::string& warning : warnings) std::cerr << "warning: " << warning << "\n";
   const ModelDescription description = read_config_json(directory);
-  const std::string name = options.tokenizer.empty() ? description.tokenizer : options.tokenizer;
-  if (name.empty()) {
-    throw input_error(directory + ": its tokenizer is not known. Name it with --tokenizer");
-  }
+  const std::string name = tokenizer_for(description, options.tokenizer, directory);
   const auto tokenizer = make_tokenizer(name);
   if (tokenizer->vocabulary() > description.config.vocabulary) {
     throw input_error("--tokenizer " + name + " (has more tokens than the model's vocabulary of " +
@@ -61,9 +58,10 @@ int generate_text(const Options& options) {
 
 int main(int argc, char* argv[]) {
   normlab::Options options;
-  CLI::App app("Continues a text.\nExample: generate runs/quickstart --prompt 'One day' --tokens 200 "
-               "--temperature 0.8",
-               "generate");
+  CLI::App app(
+      "Continues a text.\nExample: generate runs/quickstart --prompt 'One day' --tokens 200 "
+      "--temperature 0.8",
+      "generate");
   app.add_option("model", options.model,
                  "a run directory, a checkpoint or a Hugging Face model directory")
       ->required();

@@ -6,6 +6,7 @@
 #include "engine/plan.h"
 #include "engine/stop_request.h"
 #include "engine/trainer.h"
+#include "engine/yaml_tree.h"
 #include "tools/main.h"
 
 namespace normlab {
@@ -19,20 +20,42 @@ struct Options {
   bool fresh = false;
 };
 
+// to_yaml writes numbers and booleans as JSON does, and texts in quotes but for a choice's word.
+nlohmann::ordered_json json_of(const YamlNode& node) {
+  using nlohmann::ordered_json;
+  ordered_json out;
+  switch (node.kind) {
+    case YamlKind::null:
+      break;
+    case YamlKind::scalar: {
+      if (!node.quoted) out = ordered_json::parse(node.text, nullptr, false);
+      if (node.quoted || out.is_discarded()) out = node.text;
+      break;
+    }
+    case YamlKind::list:
+      out = ordered_json::array();
+      for (const YamlNode& item : node.children) out.push_back(json_of(item));
+      break;
+    case YamlKind::map:
+      out = ordered_json::object();
+      for (const YamlNode& item : node.children) out[item.key] = json_of(item);
+      break;
+  }
+  return out;
+}
+
 void print_plan_json(const RunPlan& plan, const Config& config) {
   nlohmann::ordered_json out;
   out["parameters"] = plan.parameters;
   out["tokens_per_step"] = plan.tokens_per_step;
   out["passes_per_step"] = plan.passes_per_step;
-  out["memory_bytes"] = {{"weights", plan.weights_bytes},
-                         {"gradients", plan.gradients_bytes},
-                         {"optimizer", plan.optimizer_bytes},
-                         {"activations", plan.activations_bytes},
-                         {"workspace", plan.workspace_bytes},
-                         {"total", plan.total_bytes}};
+  out["memory_bytes"] = {
+      {"weights", plan.weights_bytes},     {"gradients", plan.gradients_bytes},
+      {"optimizer", plan.optimizer_bytes}, {"activations", plan.activations_bytes},
+      {"workspace", plan.workspace_bytes}, {"total", plan.total_bytes}};
   out["flops_per_token"] = plan.flops_per_token;
   out["schedule"] = nlohmann::ordered_json::array();  // no norm is removed
-  out["config"] = to_yaml(config);
+  out["config"] = json_of(parse_yaml(to_yaml(config), "resolved configuration"));
   std::cout << out.dump(2) << "\n";
 }
 
@@ -46,7 +69,7 @@ void print_plan(const RunPlan& plan, const Config& config) {
             << bytes_text(plan.weights_bytes) << ", gradients " << bytes_text(plan.gradients_bytes)
             << ", optimizer " << bytes_text(plan.optimizer_bytes) << ", activations "
             << bytes_text(plan.activations_bytes) << ", workspace "
-            << bytes_text(plan.workspace_bytes) << ")\n";
+            << bytes_text(plan.workspace_bytes) << ")\nnorm removal: none\n";
 }
 
 int train(const Options& options) {
@@ -61,8 +84,10 @@ int train(const Options& options) {
   Log log(stderr_is_terminal());
   Trainer trainer(config, options.fresh ? Start::fresh : Start::go_on, log);
   switch (trainer.run()) {
-    case Outcome::finished: return kExitDone;
-    case Outcome::stopped: return kExitStopped;
+    case Outcome::finished:
+      return kExitDone;
+    case Outcome::stopped:
+      return kExitStopped;
   }
   return kExitFailed;
 }
@@ -72,10 +97,11 @@ int train(const Options& options) {
 
 int main(int argc, char* argv[]) {
   normlab::Options options;
-  CLI::App app("Trains a model as CONFIG.yaml says. Goes on from the newest good checkpoint in "
-               "run.directory if there is one.\nExample: train tools/recipes/quickstart.yaml "
-               "run.directory=runs/mine optimizer.learning_rate=1e-3",
-               "train");
+  CLI::App app(
+      "Trains a model as CONFIG.yaml says. Goes on from the newest good checkpoint in "
+      "run.directory if there is one.\nExample: train tools/recipes/quickstart.yaml "
+      "run.directory=runs/mine optimizer.learning_rate=1e-3",
+      "train");
   app.add_option("config", options.config, "the configuration, a YAML file")->required();
   app.add_option("overrides", options.overrides, "section.key=value, in place of the file's");
   app.add_flag("--dry-run", options.dry_run,

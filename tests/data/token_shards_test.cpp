@@ -109,6 +109,21 @@ TEST_CASE("token_shards: shards are joined in the order given") {
   CHECK(corpus.hash != read_shards({a, b}).hash);
 }
 
+TEST_CASE("token_shards: the hash of a corpus covers its tokens and its documents' beginnings") {
+  TokenCorpus corpus;
+  corpus.tokens = {1, 2, 3, 4};
+  corpus.document_starts = {0, 2};
+  corpus.hash = hash_tokens(corpus.tokens);
+  TokenCorpus other = corpus;
+  CHECK(hash_corpus(other) == hash_corpus(corpus));
+  other.document_starts = {0, 3};
+  CHECK(hash_corpus(other) != hash_corpus(corpus));
+  other = corpus;
+  other.tokens[0] = 7;
+  other.hash = hash_tokens(other.tokens);
+  CHECK(hash_corpus(other) != hash_corpus(corpus));
+}
+
 TEST_CASE("token_shards: the hash is XXH3's of the tokens' bytes") {
   CHECK(hash_tokens({}) == 0x2D06800538D394C2);  // published: XXH3_64bits of nothing
 }
@@ -119,6 +134,7 @@ TEST_CASE("token_shards: what is no whole shard is refused with the reason") {
   const auto error_of = [&](const std::string& bytes) {
     write_bytes(file, bytes);
     const std::string message = input_error_of([&] { read_shards({file}); });
+    CHECK(input_error_of([&] { shard_vocabulary({file}); }) == message);
     CHECK(contains(message, file + ": "));
     return message;
   };
@@ -133,6 +149,21 @@ TEST_CASE("token_shards: what is no whole shard is refused with the reason") {
   CHECK(contains(error_of(shard(20240520, 1, 1, {1, 2})),
                  "longer than it says (its header says 1 tokens, it holds 2)"));
   CHECK(contains(error_of(shard(20240520, 1, 2, {1, 2}).substr(0, 1027)), "1 and a half"));
+}
+
+TEST_CASE("token_shards: the vocabulary alone is that of the tokens, wherever the largest is") {
+  const TemporaryDirectory directory;
+  const std::string small = directory.file("small.bin"), large = directory.file("large.bin");
+  write_shard(small, std::vector<uint16_t>{3, 65535, 1});
+  for (const size_t place : {0, 524'287, 524'288, 1'200'000}) {  // of blocks of 2^19
+    std::vector<uint16_t> tokens(1'200'001, 5);
+    tokens[place] = 4000;
+    write_shard(large, tokens);
+    CHECK(shard_vocabulary({large}) == 4001);
+    CHECK(read_shards({large}).vocabulary == 4001);
+  }
+  CHECK(shard_vocabulary({small, large}) == 65536);
+  CHECK(contains(input_error_of([] { shard_vocabulary({}); }), "no token shards given"));
 }
 
 TEST_CASE("token_shards: a missing file, a directory and an empty list are input errors") {

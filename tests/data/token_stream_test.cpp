@@ -251,7 +251,8 @@ TEST_CASE("token_stream: padded rows are documents, cut and filled up") {
 }
 
 TEST_CASE("token_stream: over a padded epoch every target within the row length is seen once") {
-  const TokenCorpus corpus = numbered(100, {0, 10, 11, 40, 70, 75});
+  TokenCorpus corpus = numbered(100, {0, 10, 11, 40, 70, 75});
+  corpus.end_of_text = 200;
   StreamOptions options = options_of(200);
   options.packing = RowPacking::padded;
   TokenStream stream(corpus, options);
@@ -277,6 +278,26 @@ TEST_CASE("token_stream: end-of-text is masked as a target, and only as that, wh
   CHECK(masked.tokens == std::vector<int32_t>{5, 9, 6, 9});
   CHECK(masked.targets == std::vector<int32_t>{-1, 6, -1, 7});
   CHECK(masked.target_count == 2);
+}
+
+TEST_CASE("token_stream: unknown ends of documents are neither padded after nor masked") {
+  const TokenCorpus unknown = numbered(20);
+  TokenCorpus known = unknown;
+  known.end_of_text = 99;
+  StreamOptions padded = options_of(4), masked = options_of(4);
+  padded.packing = RowPacking::padded;
+  masked.mask_eot_targets = true;
+  for (const StreamOptions& options : {padded, masked}) {
+    TokenStream(known, options).next(1);
+    try {
+      TokenStream(unknown, options);
+      FAIL("no error");
+    } catch (const Error& error) {
+      CHECK(error.kind() == ErrorKind::input);
+      CHECK(std::string(error.what()).find("do not say where documents end") != std::string::npos);
+    }
+  }
+  CHECK_NOTHROW(TokenStream(unknown, options_of(4)));
 }
 
 TEST_CASE("token_stream: two tokens are enough, fewer are an input error") {

@@ -73,7 +73,7 @@ TEST_CASE("config: a key that is planned is said to be not built yet") {
        {"norm_removal={mlp: {start: 20}}", "norm_removal.mlp.start=20", "diagnostics.every=5",
         "model.norm.branch=layerscale", "model.norm.post_layers=3", "model.norm.kind=dyt",
         "model.norm.kind=derf", "model.norm.placement=lns", "model.norm.placement=mix",
-        "model.init.kind=depth_scaled", "parallel.zero_stage=1", "run.precision=bf16",
+        "model.init.kind=depth_scaled", "parallel.zero_stage=2", "run.precision=bf16",
         "run.precision=pure_bf16", "run.pure_bf16=weights", "data.tokenizer=gpt2:dir",
         "evaluation.reference_batch=64"}) {
     CHECK(contains(override_complaint(assignment), "is not built yet"));
@@ -81,6 +81,9 @@ TEST_CASE("config: a key that is planned is said to be not built yet") {
   // What asks for nothing is granted.
   CHECK(override_complaint("diagnostics.every=0") == "");
   CHECK(override_complaint("parallel.zero_stage=0") == "");
+  CHECK(override_complaint("parallel.zero_stage=1") == "");
+  CHECK(contains(override_complaint("parallel.zero_stage=2"), "Leave it out, or write 0 or 1"));
+  CHECK(contains(override_complaint("diagnostics.every=5"), "Leave it out, or write 0"));
   CHECK(override_complaint("model.norm.branch=none") == "");
   CHECK(override_complaint("data.tokenizer=bytes") == "");
 }
@@ -151,16 +154,18 @@ TEST_CASE("config: a value out of range is told its range") {
                                  "model.dropout=1",
                                  "model.dropout=-0.1",
                                  "model.norm.epsilon=0",
+                                 "model.norm.epsilon=9e-38",
                                  "model.init.std=0",
                                  "data.sequence_length=0",
                                  "data.validation_fraction=1",
-                                 "data.grammar.documents=0",
+                                 "data.grammar.documents=9",
                                  "batch.tokens_per_step=0",
                                  "batch.micro_batch=0",
                                  "optimizer.learning_rate=0",
                                  "optimizer.betas=[1, 0.9]",
                                  "optimizer.betas=[0.9, -0.1]",
                                  "optimizer.epsilon=0",
+                                 "optimizer.epsilon=9e-38",
                                  "optimizer.weight_decay=-1",
                                  "optimizer.gradient_clip=-1",
                                  "schedule.total_steps=0",
@@ -176,6 +181,14 @@ TEST_CASE("config: a value out of range is told its range") {
     const std::string key = std::string(assignment).substr(0, std::string(assignment).find('='));
     CHECK(contains(override_complaint(assignment), "command line: " + key + " = "));
   }
+}
+
+TEST_CASE("config: the least of an epsilon and of documents are told with file and line") {
+  CHECK(complaint(minimal + "data: {grammar: {documents: 9}}\n") ==
+        "a.yaml:6: data.grammar.documents = 9 (must be >= 10). Choose another value");
+  CHECK(contains(override_complaint("optimizer.epsilon=1e-50"),
+                 "(must be >= 1e-37, to be a number in single precision)"));
+  CHECK(override_complaint("model.norm.epsilon=1e-37") == "");
 }
 
 TEST_CASE("config: a required key that is missing is named with what to add") {
@@ -205,6 +218,22 @@ TEST_CASE("config: keys that do not go together say which and why") {
         "command line: parallel.shards = 9 (must be <= the 8 sequences of a step where "
         "parallel.reproducible is on). Lower it, or raise batch.tokens_per_step");
   CHECK(override_complaint("parallel.shards=9") == "");
+}
+
+TEST_CASE("config: a size with another number beside it is neither, and says what to delete") {
+  const std::string numbers =
+      "run: {directory: x}\nmodel:\n  family: llama\n  layers: 5\n  width: 768\n  heads: 4\n" +
+      minimal.substr(minimal.find("batch:"));
+  CHECK(complaint(numbers, {"model.size=130m"}) ==
+        "a.yaml:4: model.layers = 5 (model.size = 130m has 12). Delete one of the two (from the "
+        "command line, the numbers with model.layers=null model.heads=null)");
+  CHECK(complaint(numbers, {"model.size=130m", "model.layers=null", "model.heads=null"}) == "");
+  for (const char* key : {"layers", "width", "heads", "kv_heads", "head_size", "feed_forward"}) {
+    const std::string name = std::string("model.") + key;
+    CHECK(contains(complaint(numbers, {"model.size=130m", "model.layers=null", "model.heads=null",
+                                       name + "=6"}),
+                   "command line: " + name + " = 6 (model.size = 130m has "));
+  }
 }
 
 TEST_CASE("config: a shape that cannot be is told at its key") {

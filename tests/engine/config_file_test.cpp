@@ -102,6 +102,16 @@ TEST_CASE("config: null takes an inherited key away") {
   CHECK(load_config(top, {}).data.corpus == Corpus::text);
 }
 
+TEST_CASE("config: a size takes the place of inherited numbers where they are taken away") {
+  TemporaryFolder folder;
+  folder.write("b.yaml", minimal);
+  const std::string top = folder.write("top.yaml", "inherit: b.yaml\nmodel: {size: medium}\n");
+  CHECK(contains(file_complaint(top), "b.yaml:2: model.layers = 2 (model.size = medium has 24)"));
+  folder.write("top.yaml",
+               "inherit: b.yaml\nmodel: {size: medium, layers: null, width: null, heads: null}\n");
+  CHECK(load_config(top, {}).model.layers == 24);
+}
+
 TEST_CASE("config: files that inherit in a circle, or from nothing, are errors") {
   TemporaryFolder folder;
   std::string a = folder.write("a.yaml", "inherit: sub/b.yaml\n");

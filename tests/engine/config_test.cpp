@@ -47,7 +47,7 @@ TEST_CASE("config: kv_heads, head_size and feed_forward follow from width and he
   CHECK(given.model.feed_forward == 100);
 }
 
-TEST_CASE("config: a size gives the published numbers and keys beside it override them") {
+TEST_CASE("config: a size gives the published numbers and leaves the other keys free") {
   Texts no_numbers = {"model={family: llama, size: 130m}", "model.layers=null", "model.width=null",
                       "model.heads=null"};
   Config config = parse(minimal, no_numbers);
@@ -57,17 +57,20 @@ TEST_CASE("config: a size gives the published numbers and keys beside it overrid
   CHECK(config.model.feed_forward == 2048);
   CHECK(config.model.vocabulary == 32000);
 
-  no_numbers.push_back("model.vocabulary=0");
-  no_numbers.push_back("model.layers=3");
-  Config smaller = parse(minimal, no_numbers);
-  CHECK(smaller.model.vocabulary == 0);
-  CHECK(smaller.model.layers == 3);
-  CHECK(smaller.model.feed_forward == 2048);
+  Texts beside = no_numbers;
+  beside.insert(beside.end(), {"model.vocabulary=0", "model.context=300", "model.dropout=0.1",
+                               "model.tie_embeddings=true", "model.rope_base=7",
+                               "model.norm.placement=post", "model.init.std=0.5"});
+  Config other = parse(minimal, beside);
+  CHECK(other.model.vocabulary == 0);
+  CHECK(other.model.context == 300);
+  CHECK(other.model.norm.placement == NormPlacement::post);
+  CHECK(other.model.feed_forward == 2048);
 
-  no_numbers.push_back("model.heads=8");
-  Config other_heads = parse(minimal, no_numbers);
-  CHECK(other_heads.model.kv_heads == 8);
-  CHECK(other_heads.model.head_size == 96);
+  Texts equal = no_numbers;
+  equal.insert(equal.end(), {"model.layers=12", "model.width=768", "model.heads=12",
+                             "model.kv_heads=12", "model.head_size=64", "model.feed_forward=2048"});
+  CHECK(same_config(parse(minimal, equal), config));
 }
 
 TEST_CASE("config: model.from takes dropout beside it and nothing else of the model") {
@@ -90,9 +93,9 @@ TEST_CASE("config: the corpus follows from the one key that is given") {
   CHECK(parse(minimal, {"data.train=[a.bin, b.bin]"}).data.train == Texts{"a.bin", "b.bin"});
   CHECK(parse(minimal, {"data.text=my.txt"}).data.corpus == Corpus::text);
   CHECK(parse(minimal, {"data.text=my.txt"}).data.text == Texts{"my.txt"});
-  CHECK(parse(minimal, {"data.grammar={documents: 7}"}).data.grammar_documents == 7);
-  CHECK(complaint(minimal, {"data.text=a", "data.grammar.documents=7"}) ==
-        "command line: data.grammar = {documents: 7} (data.text is given too, and only one can "
+  CHECK(parse(minimal, {"data.grammar={documents: 10}"}).data.grammar_documents == 10);
+  CHECK(complaint(minimal, {"data.text=a", "data.grammar.documents=10"}) ==
+        "command line: data.grammar = {documents: 10} (data.text is given too, and only one can "
         "be). Delete one (or, where it is inherited, write data: {text: null})");
 }
 
@@ -104,6 +107,17 @@ TEST_CASE("config: validation is one list or a map of named lists") {
   CHECK(named.data.validation.at("c4.en") == Texts{"c"});
   CHECK(override_complaint("data.validation=[b]") != "");  // the grammar brings its own
   CHECK(complaint(minimal, {"data.train=a", "data.validation={owt: []}"}) != "");
+}
+
+TEST_CASE("config: a text is not split where validation is given") {
+  CHECK(parse(minimal, {"data.text=a"}).data.validation_fraction == 0.1);
+  const Texts both = {"data.text=a", "data.validation=[b]"};
+  CHECK(parse(minimal, both).data.validation_fraction == 0);
+  CHECK(complaint(minimal, {both[0], both[1], "data.validation_fraction=0"}) == "");
+  CHECK(
+      complaint(minimal, {both[0], both[1], "data.validation_fraction=0.2"}) ==
+      "command line: data.validation_fraction = 0.2 (data.validation is given, so the text is not "
+      "split). Delete one of the two");
 }
 
 TEST_CASE("config: betas, names and integers with underscores are read") {
@@ -128,10 +142,12 @@ TEST_CASE("config: what to_yaml writes reads back to an equal configuration") {
       {"data.train=[a b.bin, \"q\\\"uote\\\\.bin\"]", "data.validation={owt: [b], 010: [\"null\"]}",
        "run.directory=010"},
       {"data.text=[x, y]", "data.packing=padded", "optimizer.betas=[0.1, 0.30000000000000004]",
-       "optimizer.learning_rate=6.103515625e-05", "optimizer.epsilon=1e-300"},
-      {"model.family=llama", "model.size=9m", "model.heads=2", "model.rope_base=500000.5"},
+       "optimizer.learning_rate=6.103515625e-05", "optimizer.epsilon=1e-37"},
+      {"data.text=[x, y]", "data.validation={a: [b]}"},
+      {"model={family: llama, size: 9m, layers: null, width: null, heads: null}",
+       "model.rope_base=500000.5"},
       {"model={from: dir, family: llama, layers: null, width: null, heads: null}"},
-      {"data.grammar.documents=9", "schedule.stop_step=7", "schedule.kind=linear",
+      {"data.grammar.documents=11", "schedule.stop_step=7", "schedule.kind=linear",
        "parallel={reproducible: true, shards: 3}", "run.seed=9223372036854775807"}};
   for (const Texts& overrides : variants) {
     Config config = parse(minimal, overrides);

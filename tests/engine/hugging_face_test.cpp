@@ -79,12 +79,15 @@ TEST_CASE("config.json: what is written is read back to the same model") {
         config.tie_embeddings = family == Family::llama;
         config.dropout = 0.1;
         if (family == Family::llama) config.rope_base = 12345.5;
-        const std::string text = config_json({config, "bytes", 7});
+        const std::string text = config_json({config, "bytes", 7, 5, Packing::padded, true});
         INFO(text);
         const ModelDescription description = read(text);
         check_same(description.config, config);
         CHECK(description.tokenizer == "bytes");
         CHECK(description.micro_batch == 7);
+        CHECK(description.sequence_length == 5);
+        CHECK(description.packing == Packing::padded);
+        CHECK(description.mask_eot_targets);
         // Only what other programs compute alike may look like theirs.
         const bool plain =
             placement == NormPlacement::pre &&
@@ -104,6 +107,9 @@ TEST_CASE("config.json: files of other programs are read with their defaults") {
   CHECK(first.norm.epsilon == 1e-5);
   CHECK(first.dropout == 0.1);
   CHECK(read(gpt2.dump()).tokenizer == "");
+  CHECK(read(gpt2.dump()).sequence_length == 0);
+  CHECK(read(gpt2.dump()).packing == Packing::concatenated);
+  CHECK(!read(gpt2.dump()).mask_eot_targets);
   CHECK(read(with(gpt2, "n_inner", 40)).config.feed_forward == 40);
 
   const ModelConfig second = read(llama.dump()).config;
@@ -155,6 +161,7 @@ TEST_CASE("config.json: what is missing or of another type is named") {
   CHECK(has(complaint_about(with(llama, "rope_parameters", {{"rope_type", 3}, {"rope_theta", 1}})),
             "rope_parameters"));
   CHECK(has(complaint_about(with(gpt2, "normlab", {{"placement", "sideways"}})), "sideways"));
+  CHECK(has(complaint_about(with(gpt2, "normlab", {{"packing", "tight"}})), "tight"));
   CHECK(has(complaint_about(with(gpt2, "normlab", {{"norm", 3}})), "normlab"));
   CHECK(has(complaint_about(with(gpt2, "normlab", 3)), "normlab"));
   CHECK(has(complaint_about("{"), "is not JSON"));

@@ -75,6 +75,29 @@ TEST_CASE("log: log.txt has what was said and what is important, with times, and
   CHECK(!std::getline(lines, line));
 }
 
+TEST_CASE("log: a note goes to log.txt alone") {
+  const TemporaryFolder folder;
+  const CapturedStderr captured;
+  Log log(false);
+  log.note("nowhere");
+  log.open(folder.path() + "/log.txt");
+  log.note("ended");
+  CHECK(captured.text().empty());
+  CHECK(read_file(folder.path() + "/log.txt").substr(19) == "Z ended\n");
+}
+
+TEST_CASE("log: a log.txt that cannot be written is an error with its path and reason") {
+  const TemporaryFolder folder;
+  Log log(false);
+  std::string message;
+  try {
+    log.open(folder.path());
+  } catch (const Error& error) {
+    message = error.what();
+  }
+  CHECK(message.starts_with(folder.path() + ": cannot be written (Is a directory)"));
+}
+
 TEST_CASE("log: durations, counts and bytes as people write them") {
   CHECK(duration_text(12.4) == "12s");
   CHECK(duration_text(250) == "4m 10s");

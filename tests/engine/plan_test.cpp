@@ -2,8 +2,10 @@
 
 #include "catch.h"
 #include "config_text.h"
+#include "engine/corpus.h"
 #include "engine/optimizer.h"
 #include "engine/trainer.h"
+#include "temporary_folder.h"
 
 using namespace normlab;
 using namespace normlab::test;
@@ -55,7 +57,41 @@ TEST_CASE("plan: the weights and moments of the plan are those that are allocate
         (optimizer.first_moment().elements() + optimizer.second_moment().elements()) * 4);
 }
 
+TEST_CASE("plan: the workspace holds what the CPU's kernels keep") {
+  const auto workspace = [](const std::vector<std::string>& overrides) {
+    std::vector<std::string> all = {"run.threads=1", "model.family=llama", "model.dropout=0"};
+    all.insert(all.end(), overrides.begin(), overrides.end());
+    Config config = parse(minimal, all);
+    return plan_run(config).workspace_bytes;
+  };
+  const int64_t one = workspace({});
+  // Scores of 64 queries and their gradients, and a row of factors: for each thread.
+  CHECK(workspace({"run.threads=3"}) - one == 2 * (2 * 64 * 256 + 256) * 4);
+  // Rotary tables of half a head beside half a head.
+  const std::vector<std::string> learned = {"model.family=gpt2"};
+  const int64_t parameters = 257 * 32 + 256 * 32 + 2 * (12 * 32 * 32 + 13 * 32) + 2 * 32;
+  const int64_t norms = 4 * 256 / 64 * 2 * 32;
+  const int64_t scratch = 2 * 64 * 256 + 256;
+  const int64_t batch = 2 * 4 * 256;
+  CHECK(workspace(learned) >= (norms + scratch + batch) * 4);
+  CHECK(workspace(learned) <= (norms + scratch + batch + parameters / 64) * 4);
+  CHECK(one - workspace({"model.head_size=2"}) >= 256 * (8 - 2) * 4);
+}
+
 TEST_CASE("plan: a vocabulary smaller than the tokenizer's is refused") {
   Config config = parse(minimal, {"model.vocabulary=100"});
   CHECK_THROWS_AS(plan_run(config), Error);
+}
+
+TEST_CASE("plan: the vocabulary of shards is that of all of them, as in the run") {
+  const TemporaryFolder folder;
+  const std::string train = folder.path() + "/t.bin", validation = folder.path() + "/v.bin";
+  write_shard(train, std::vector<uint16_t>{1, 2, 300});
+  write_shard(validation, std::vector<uint16_t>{1, 400});
+  const std::vector<std::string> shards = {"data.train=[" + train + "]",
+                                           "data.validation={a: [" + validation + "]}"};
+  Config config = parse(minimal, shards);
+  plan_run(config);
+  CHECK(config.model.vocabulary == 401);
+  CHECK(open_corpus(parse(minimal, shards)).vocabulary == 401);
 }

@@ -139,12 +139,15 @@ TEST_CASE("weights: a missing, misshapen or unknown tensor is named") {
       INFO(name);
       missing.erase(missing.begin() + static_cast<ptrdiff_t>(i));
       CHECK(has(complaint_about(config, missing), name + " is missing"));
+      CHECK(has(complaint_about(config, missing), "). Copy the file again"));
       Tensors misshapen = all_tensors(config);
       misshapen[i].shape.back() += 1;
       CHECK(has(complaint_about(config, misshapen), name + " has shape ["));
+      CHECK(has(complaint_about(config, misshapen), "). Take the config.json"));
     }
     Tensors more = all_tensors(config);
     more.push_back(constant("score.weight", {2, 16}, 1));
     CHECK(has(complaint_about(config, more), "score.weight is not part of the model"));
+    CHECK(has(complaint_about(config, more), "). Take the config.json"));
   }
 }

@@ -106,6 +106,39 @@ TEST_CASE("train: with ragged targets token and micro-batch averages differ, wit
   }
 }
 
+TEST_CASE("evaluate: repeats a run of padded, masked rows shorter than its context bit for bit") {
+  const Overrides rows = {"data.grammar=null",         "schedule.stop_step=5",
+                          "model.context=96",          "data.sequence_length=64",
+                          "batch.tokens_per_step=512", "data.packing=padded",
+                          "data.mask_eot_targets=true"};
+  const TinyRun run(rows);
+  std::string train, validation;
+  std::vector<std::string> command = {program("evaluate"), run.directory(), "--json", "--tokens"};
+  for (int i = 0; i < 12; ++i) {
+    const std::string name = std::to_string(i) + ".txt";
+    train += (i == 0 ? "" : ", ") + run.folder().write("t" + name, story(1 + i % 5));
+    command.push_back(run.folder().write("v" + name, story(1 + (i + 2) % 4)));
+    validation += (i == 0 ? "" : ", ") + command.back();
+  }
+  const Finished trained =
+      run.train({"data.text=[" + train + "]", "data.validation=[" + validation + "]"});
+  INFO(trained.err);
+  REQUIRE(trained.exit_code == 0);
+  const double kept = run.metrics().back().at("validation_loss");
+  const auto loss = [&](const std::vector<std::string>& more) {
+    const Finished finished = normlab::test::run(with(command, more));
+    INFO(finished.err);
+    REQUIRE(finished.exit_code == 0);
+    return nlohmann::json::parse(finished.out).at("loss").get<double>();
+  };
+  CHECK(loss({}) == kept);
+  CHECK(loss({"--packing", "padded", "--sequence-length", "64", "--mask-eot-targets"}) == kept);
+  // And what the command line says goes before what the run says.
+  CHECK(loss({"--packing", "concatenated"}) != kept);
+  CHECK(loss({"--sequence-length", "96"}) != kept);
+  CHECK(loss({"--no-mask-eot-targets"}) != kept);
+}
+
 TEST_CASE("evaluate: gives a run's last validation loss bit for bit") {
   for (const std::string family : {"gpt2", "llama"}) {
     INFO(family);

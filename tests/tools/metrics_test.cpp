@@ -30,6 +30,53 @@ TEST_CASE("metrics.jsonl: a row a step with the keys of the contract") {
   CHECK(rows[59].at("validation_loss") < rows[9].at("validation_loss"));
 }
 
+TEST_CASE("metrics.jsonl: tokens are those of completed steps") {
+  const TinyRun run;
+  run.trained({"schedule.stop_step=10"});
+  // As where one step's data had been skipped.
+  edit_state(run.checkpoint(10), [](auto& state) {
+    state["data_position"] = state["data_position"].template get<int64_t>() + 8;
+  });
+  run.trained({"schedule.stop_step=11"});
+  CHECK(run.metrics().back().at("step") == 11);
+  CHECK(run.metrics().back().at("tokens") == 11 * 256);
+}
+
+TEST_CASE("train: says once how many tokens of each validation set are scored") {
+  const TinyRun run({"data.grammar=null", "evaluation.every=5", "schedule.stop_step=10"});
+  const std::string text = run.folder().write("a.txt", story(100));
+  const Overrides sets = {"data.text=[" + text + "]",
+                          "data.validation={one: [" + text + "], other: [" + text + "]}"};
+  Overrides capped = sets;
+  capped.push_back("evaluation.tokens=100");
+  // To the end of a pass of 4 sequences of 32.
+  const Finished finished = run.train(capped);
+  INFO(finished.err);
+  REQUIRE(finished.exit_code == 0);
+  for (const std::string name : {"one", "other"}) {
+    const std::string line = "evaluation: 128 tokens of " + name + " are scored (it has ";
+    const size_t place = finished.err.find(line);
+    CHECK(place != std::string::npos);
+    CHECK(finished.err.find(line, place + 1) == std::string::npos);
+    CHECK(content(run.directory() + "/log.txt").find(line) != std::string::npos);
+  }
+}
+
+TEST_CASE("metrics.jsonl: is on the disk before the checkpoint has its name") {
+  const TinyRun run({"schedule.total_steps=10"});
+  std::vector<std::string> traced = run.command();
+  const std::string trace = run.folder().path() + "/trace";
+  traced.insert(traced.begin(), {"strace", "-f", "-y", "-e", "trace=fsync,rename", "-o", trace});
+  if (normlab::test::run(traced).exit_code != 0) {
+    WARN("strace is not there, or may not trace: the order was not tested");
+    return;
+  }
+  const std::string calls = content(trace);
+  const size_t synced = calls.find("/metrics.jsonl>) = 0");
+  REQUIRE(synced != std::string::npos);
+  CHECK(synced < calls.find("/.partial-step-00000010\""));
+}
+
 TEST_CASE("metrics.jsonl: named validation sets are reported by name") {
   const TinyRun run({"data.grammar=null", "schedule.stop_step=2"});
   const std::string text = run.folder().write("a.txt", story(100));
@@ -103,6 +150,17 @@ TEST_CASE("train: a loss that stays non-finite ends in exit code 5 with good che
     if (row.contains("event")) skipped += row.at("event").at("kind") == "skipped_step";
   }
   CHECK(skipped == 4);
+  CHECK(content(run.directory() + "/log.txt").find("4 steps in a row after") != std::string::npos);
+  // The same steps, tried again, count once.
+  CHECK(run.train().exit_code == 5);
+  int64_t counted = 0, discarded = 0;
+  for (const auto& row : run.metrics()) {
+    if (!row.contains("event") || row.at("event").at("kind") != "skipped_step") continue;
+    row.contains("discarded") ? ++discarded : ++counted;
+    CHECK(row.at("step") == run.last_step());
+  }
+  CHECK(counted == 4);
+  CHECK(discarded == 4);
   // What is saved is intact and of finite numbers: it can be evaluated.
   const Finished evaluated = normlab::test::run(
       {program("evaluate"), run.checkpoint(1), "--tokens", run.recipe(), "--json"});

@@ -1,8 +1,11 @@
 // Programs as a user meets them: help, version, plans, evaluate and generate.
 #include <cmath>
 #include <filesystem>
+#include <iterator>
+#include <sstream>
 
 #include "catch.h"
+#include "data/token_shards.h"
 #include "tests/tools/tiny_run.h"
 
 using namespace normlab;
@@ -58,6 +61,7 @@ TEST_CASE("train --dry-run: prints the plan and makes nothing") {
   CHECK(finished.out.find("parameters:       34,720") != std::string::npos);
   CHECK(finished.out.find("documents: 40") != std::string::npos);
   CHECK(finished.out.find("FLOPs per token:") != std::string::npos);
+  CHECK(finished.out.find("norm removal: none\n") != std::string::npos);
   CHECK(!std::filesystem::exists(run.directory()));
 }
 
@@ -70,7 +74,15 @@ TEST_CASE("train --dry-run --json: the contract's keys, and a total that is the 
   CHECK(plan.at("tokens_per_step") == 256);
   CHECK(plan.at("flops_per_token").is_number());
   CHECK(plan.at("schedule").is_array());
-  CHECK(plan.contains("config"));
+  const auto& config = plan.at("config");
+  REQUIRE(config.is_object());
+  CHECK(config.at("model").at("layers") == 2);
+  CHECK(config.at("model").at("family") == "gpt2");
+  CHECK(config.at("model").at("norm").at("epsilon") == 1e-5);
+  CHECK(config.at("run").at("directory") == run.directory());
+  CHECK(config.at("optimizer").at("betas") == std::vector<double>{0.9, 0.999});
+  CHECK(config.at("parallel").at("reproducible") == false);
+  CHECK(config.at("data").at("grammar").at("documents") == 40);
   const auto& memory = plan.at("memory_bytes");
   int64_t sum = 0;
   for (const char* key : {"weights", "gradients", "optimizer", "activations", "workspace"}) {
@@ -100,6 +112,17 @@ TEST_CASE("train --dry-run: a run of published size is planned in a moment and l
     CHECK(finished.seconds < 2);
     CHECK(finished.peak_bytes < 256 * kMebibyte);  // under sanitizers too
   }
+}
+
+TEST_CASE("train --dry-run: shards are read through and not kept") {
+  if (SANITIZED) return;  // whose memory is not the program's
+  const TinyRun run({"data.grammar=null"});
+  const std::string shard = run.folder().path() + "/large.bin";
+  write_shard(shard, std::vector<uint16_t>(size_t{48} << 20, 77));  // 96 MiB
+  const std::string data = "data.train=[" + shard + "]";
+  CHECK(plan_of(run, {data}).at("config").at("model").at("vocabulary") == 78);
+  const int64_t unread = run.train({data, "--dry-run", "model.vocabulary=78"}).peak_bytes;
+  CHECK(run.train({data, "--dry-run"}).peak_bytes < unread + 16 * kMebibyte);
 }
 
 TEST_CASE("train: memory is what the plan says") {
@@ -140,6 +163,46 @@ TEST_CASE("evaluate: JSON has the contract's keys and a perplexity that fits") {
   CHECK(words.out.find("nats per token") != std::string::npos);
 }
 
+TEST_CASE("evaluate: texts need a known tokenizer and shards need none") {
+  const TinyRun run({"data.grammar=null", "schedule.stop_step=1"});
+  const std::string text = run.folder().write("a.txt", story(10));
+  const std::string shard = run.folder().path() + "/a.bin";
+  write_shard(shard, std::vector<uint16_t>(300, 256));
+  run.trained({"data.train=[" + shard + "]"});
+  const Finished unknown = evaluate({run.directory(), "--tokens", text});
+  CHECK(unknown.exit_code == 2);
+  CHECK(unknown.err.find("tokenizer is not known. Name it with --tokenizer") != std::string::npos);
+  CHECK(generate(run, {"--prompt", "a"}).err.find("tokenizer is not known") != std::string::npos);
+  CHECK(evaluate({run.directory(), "--tokens", text, "--tokenizer", "bytes"}).exit_code == 0);
+  CHECK(evaluate({run.directory(), "--tokens", shard}).exit_code == 0);
+}
+
+TEST_CASE("README, quickstart: the examples of plans and of a shorter run are what train takes") {
+  const std::string root = SOURCE_DIRECTORY;
+  const Finished help = normlab::test::run({root + "/tools/quickstart", "--help"});
+  const std::string start = "example: tools/quickstart ";
+  REQUIRE(help.out.find(start) != std::string::npos);
+  std::vector<std::string> lines = {"build/train tools/recipes/quickstart.yaml " +
+                                    help.out.substr(help.out.find(start) + start.size()) +
+                                    " --dry-run"};
+  std::istringstream readme(content(root + "/README.md"));
+  for (std::string line; std::getline(readme, line);) {
+    if (line.starts_with("build/train ") && line.ends_with("--dry-run")) lines.push_back(line);
+  }
+  REQUIRE(lines.size() >= 2);
+  // In another directory than a plain quickstart's, which is finished.
+  CHECK(lines[0].find("run.directory=") != std::string::npos);
+  for (const std::string& line : lines) {
+    std::istringstream words(line);
+    std::vector<std::string> command{std::istream_iterator<std::string>(words), {}};
+    command[0] = program("train");
+    command[1] = root + "/" + command[1];
+    const Finished finished = normlab::test::run(command);
+    INFO(line << "\n" << finished.err);
+    CHECK(finished.exit_code == 0);
+  }
+}
+
 TEST_CASE("evaluate: input that is wrong is exit code 2 and one line") {
   const TinyRun run;
   run.trained({"schedule.stop_step=1"});
@@ -153,6 +216,9 @@ TEST_CASE("evaluate: input that is wrong is exit code 2 and one line") {
       {{run.directory(), "--tokens", text, "--sequence-length", "33"}, "context is 32"},
       {{run.directory(), "--tokens", text, "--threads", "-1"}, "--threads"},
       {{run.directory(), "--tokens", text, "--tokenizer", "gpt2"}, "gpt2"},
+      {{run.directory(), "--tokens", text, "--packing", "tight"}, "--packing"},
+      {{run.directory(), "--tokens", shard, "--packing", "padded"}, shard + ": packing padded"},
+      {{run.directory(), "--tokens", shard, "--mask-eot-targets"}, "documents end"},
       {{run.directory()}, "--tokens"},
   };
   for (const auto& [words, part] : cases) {

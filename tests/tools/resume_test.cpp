@@ -58,6 +58,29 @@ TEST_CASE("train: an extended stop_step gives the bytes of an undisturbed longer
   check_same(extended.checkpoint(60), whole.checkpoint(60));
 }
 
+TEST_CASE("train: a run begun from a model goes on where that is gone or another") {
+  const TinyRun first;
+  first.trained({step(10)});
+  const std::string from = first.folder().path() + "/from";
+  const Overrides begun = {"model={from: " + from + "}", "model.layers=null",  "model.width=null",
+                           "model.heads=null",           "model.context=null", "model.family=null"};
+  const auto begin = [&](const TinyRun& run) {
+    fs::copy(first.checkpoint(10), from);
+    run.trained({step(10)});
+    fs::remove_all(from);
+  };
+  const TinyRun whole(begun), parted(begun), changed(begun);
+  fs::copy(first.checkpoint(10), from);
+  whole.trained();
+  fs::remove_all(from);
+  begin(parted);
+  check_same(parted.trained().checkpoint(60), whole.checkpoint(60));
+  begin(changed);
+  const TinyRun wider({"model.width=64"});
+  fs::copy(wider.trained({step(1)}).checkpoint(1), from);
+  check_same(changed.trained().checkpoint(60), whole.checkpoint(60));
+}
+
 TEST_CASE("train: a damaged newest checkpoint is named and the one before taken") {
   const TinyRun whole;
   whole.trained();

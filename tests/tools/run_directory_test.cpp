@@ -92,9 +92,53 @@ TEST_CASE("train: other data under the same names are refused") {
   other[100] = '?';
   run.folder().write("a.txt", other);
   const Finished finished = run.train({data});
-  check_refused(finished, {"other data", run.checkpoint(10)});
+  check_refused(finished, {"other data", run.checkpoint(10), "as many but others"});
+  run.folder().write("a.txt", story(210));
+  const std::string before = "training tokens then, ", now = " now)";
+  check_refused(run.train({data}), {"other data", run.checkpoint(10), before, now});
   run.folder().write("a.txt", story(200));
   CHECK(run.train({data}).exit_code == 0);
+}
+
+TEST_CASE("train: a checkpoint of another configuration is refused and named") {
+  const TinyRun run, other({"optimizer.learning_rate=0.5"});
+  run.trained({"schedule.stop_step=10"});
+  other.trained({"schedule.stop_step=20"});
+  fs::rename(other.checkpoint(20), run.checkpoint(20));
+  const auto before = tree_of(run.directory() + "/checkpoints");
+  check_refused(run.train(), {run.checkpoint(20), "another configuration"});
+  CHECK(tree_of(run.directory() + "/checkpoints") == before);
+}
+
+TEST_CASE("train: a checkpoint of other code is gone on from with a warning") {
+  const TinyRun run;
+  run.trained({"schedule.stop_step=10"});
+  const Finished same = run.train({"schedule.stop_step=20"});
+  CHECK(same.err.find("written by") == std::string::npos);
+  edit_state(run.checkpoint(20), [](auto& state) { state["code"] = "0.0.9 (abc)"; });
+  const Finished finished = run.train({"schedule.stop_step=30"});
+  INFO(finished.err);
+  CHECK(finished.exit_code == 0);
+  CHECK(finished.err.find("warning: " + run.checkpoint(20) +
+                          ": written by 0.0.9 (abc), this is ") != std::string::npos);
+}
+
+TEST_CASE("train: a checkpoint of a newer version or one that cannot be read stops it") {
+  const TinyRun run;
+  run.trained({"schedule.stop_step=20"});
+  edit_state(run.checkpoint(20), [](auto& state) { state["schema"] = 2; });
+  check_refused(run.train(), {run.checkpoint(20), "newer version", "schema 2"});
+  edit_state(run.checkpoint(20), [](auto& state) { state["schema"] = 1; });
+  const std::string weights = run.checkpoint(20) + "/model.safetensors";
+  fs::rename(weights, weights + ".kept");
+  fs::create_symlink("model.safetensors", weights);
+  const Finished finished = run.train();
+  INFO(finished.err);
+  CHECK(finished.exit_code == 1);
+  CHECK(finished.err.find(weights + ": cannot be read") != std::string::npos);
+  CHECK(run.checkpoints() == std::vector<std::string>{"step-00000010", "step-00000020"});
+  fs::rename(weights + ".kept", weights);
+  CHECK(run.train().exit_code == 0);
 }
 
 TEST_CASE("train: checkpoints without a config.yaml are not taken for this run's") {

@@ -6,6 +6,7 @@
 
 #include "data/text_reader.h"
 #include "data/token_shards.h"
+#include "engine/hash.h"
 
 namespace normlab::test {
 namespace {
@@ -95,6 +96,16 @@ void flip_byte(const std::string& path, int64_t place) {
   std::string bytes = content(path);
   bytes.at(static_cast<size_t>(place)) ^= 1;
   std::ofstream(path, std::ios::binary) << bytes;
+}
+
+void edit_state(const std::string& checkpoint,
+                const std::function<void(nlohmann::ordered_json&)>& edit) {
+  const std::string path = checkpoint + "/state.json";
+  auto state = nlohmann::ordered_json::parse(content(path));
+  edit(state);
+  state["checksums"].erase("state.json");
+  state["checksums"]["state.json"] = hexadecimal(hash_text(state.dump()));
+  std::ofstream(path, std::ios::binary) << state.dump(2) << "\n";
 }
 
 std::string story(int lines) {

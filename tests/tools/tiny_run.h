@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -47,6 +48,9 @@ std::vector<std::string> different_files(const std::string& one, const std::stri
 // Path and bytes of every file below a directory, but for the lock.
 std::map<std::string, std::string> tree_of(const std::string& directory);
 void flip_byte(const std::string& path, int64_t place);
+// Changes state.json of a checkpoint and makes its checksum anew.
+void edit_state(const std::string& checkpoint,
+                const std::function<void(nlohmann::ordered_json&)>& edit);
 
 // A text of so many lines, a function of its length.
 std::string story(int lines);

@@ -1,0 +1,129 @@
+#include "engine/checkpoint_state.h"
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "engine/hash.h"
+#include "engine/safetensors.h"
+#include "engine/version.h"
+
+namespace normlab {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::ordered_json;
+
+constexpr int kSchema = 1;
+
+// Whether a file is there.
+bool is_file(const std::string& path) {
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  if (status.type() == fs::file_type::not_found) return false;
+  if (error) throw unreadable_checkpoint(path, error.message());
+  return fs::is_regular_file(status);
+}
+
+struct CloseFile {
+  void operator()(std::FILE* file) const { std::fclose(file); }
+};
+
+// All bytes of a file, or an error: read_file() takes a file that the disk gives up half way for a
+// shorter one.
+std::string bytes_of(const std::string& path) {
+  const std::unique_ptr<std::FILE, CloseFile> file(std::fopen(path.c_str(), "rbe"));
+  if (file == nullptr) throw unreadable_checkpoint(path, std::strerror(errno));
+  std::string bytes;
+  char part[4096];
+  while (const size_t count = std::fread(part, 1, sizeof(part), file.get())) {
+    bytes.append(part, count);
+  }
+  if (std::ferror(file.get()) != 0) throw unreadable_checkpoint(path, std::strerror(errno));
+  return bytes;
+}
+
+// state.json's own checksum: of all that it says beside.
+std::string own_checksum(ordered_json state) {
+  state["checksums"].erase("state.json");
+  return hexadecimal(hash_text(state.dump()));
+}
+
+TrainingState state_of(const ordered_json& json) {
+  TrainingState state;
+  state.step = json.at("step").get<int64_t>();
+  state.data_position = json.at("data_position").get<int64_t>();
+  state.skipped_in_row = json.at("skipped_in_row").get<int64_t>();
+  state.corpus_hash = std::stoull(json.at("corpus_hash").get<std::string>(), nullptr, 16);
+  state.corpus_tokens = json.at("corpus_tokens").get<int64_t>();
+  state.configuration_hash = json.at("configuration_hash").get<std::string>();
+  state.code = json.at("code").get<std::string>();
+  return state;
+}
+
+Inspection damaged(const std::string& damage) { return {{}, damage}; }
+
+}  // namespace
+
+Error unreadable_checkpoint(const std::string& path, const std::string& reason) {
+  return Error(path + ": cannot be read (" + reason +
+               "). The checkpoint may be good, so nothing was changed: mend this and run the same "
+               "command again");
+}
+
+std::string state_text(const TrainingState& state,
+                       const std::map<std::string, std::string>& checksums) {
+  ordered_json out = {{"schema", kSchema},
+                      {"step", state.step},
+                      {"data_position", state.data_position},
+                      {"skipped_in_row", state.skipped_in_row},
+                      {"corpus_hash", hexadecimal(state.corpus_hash)},
+                      {"corpus_tokens", state.corpus_tokens},
+                      {"configuration_hash", state.configuration_hash},
+                      {"code", code_version()},
+                      // No norm is anything but live in this version.
+                      {"norms", ordered_json::array()},
+                      {"checksums", checksums}};
+  out["checksums"]["state.json"] = own_checksum(out);
+  return out.dump(2) + "\n";
+}
+
+Inspection inspect_checkpoint(const std::string& directory) {
+  const std::string path = directory + "/state.json";
+  if (!is_file(path)) return damaged(path + ": is missing");
+  Inspection found;
+  std::map<std::string, std::string> checksums;
+  try {
+    const ordered_json json = ordered_json::parse(bytes_of(path));
+    const int schema = json.at("schema").get<int>();
+    // Before the checksum, which a newer version may reckon in another way.
+    if (schema > kSchema) {
+      throw input_error(path + ": written by a newer version of normlab (schema " +
+                        std::to_string(schema) + ", this one, " + code_version() + ", reads " +
+                        std::to_string(kSchema) + "). Use it to go on");
+    }
+    if (schema < kSchema) return damaged(path + ": has no schema " + std::to_string(schema));
+    found.state = state_of(json);
+    checksums = json.at("checksums").get<std::map<std::string, std::string>>();
+    if (checksums["state.json"] != own_checksum(json)) {
+      return damaged(path + ": differs from its own checksum");
+    }
+  } catch (const ordered_json::exception& error) {
+    return damaged(path + ": " + error.what());
+  } catch (const std::logic_error&) {  // of std::stoull
+    return damaged(path + ": corpus_hash is not a hash");
+  }
+  for (const char* name : {"model.safetensors", "optimizer-00000.safetensors", "config.json"}) {
+    const std::string file = directory + "/" + name;
+    if (!is_file(file)) return damaged(file + ": is missing");
+    if (hexadecimal(hash_file(file)) != checksums[name]) {
+      return damaged(file + ": differs from its checksum in state.json");
+    }
+  }
+  return found;
+}
+
+}  // namespace normlab
