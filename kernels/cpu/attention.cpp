@@ -31,6 +31,11 @@ Matrix<Scalar> head_of(Tensor x, int64_t sequence, int64_t tokens, int64_t head,
   return {x.as<Scalar>() + sequence * tokens * x.row_stride + head * size, x.row_stride};
 }
 
+// The key/value head that a query head reads.
+int64_t kv_head_of(const AttentionShape& shape, int64_t head) {
+  return head * shape.kv_heads / shape.heads;
+}
+
 // A block of queries: rows [first, first + rows), of which the last sees `keys` keys.
 struct QueryBlock {
   int64_t first;
@@ -82,7 +87,7 @@ void CpuOps<Scalar>::attention_forward(Tensor z, Tensor lse, ConstTensor q, Cons
     const QueryBlock block = block_at(shape, (blocks - 1 - piece % blocks) * kBlockQueries);
     const int64_t head = piece / blocks % shape.heads;
     const int64_t sequence = piece / blocks / shape.heads;
-    const int64_t kv_head = head * shape.kv_heads / shape.heads;
+    const int64_t kv_head = kv_head_of(shape, head);
     const auto queries = head_of<Scalar>(q, sequence, shape.query_tokens, head, size);
     const auto keys = head_of<Scalar>(k, sequence, shape.key_tokens, kv_head, size);
     const auto values = head_of<Scalar>(v, sequence, shape.key_tokens, kv_head, size);
@@ -122,7 +127,7 @@ void CpuOps<Scalar>::attention_backward_block(const AttentionBackward& call, int
   const QueryBlock block = block_at(shape, first_query);
   const int64_t size = shape.head_size;
   const int64_t tokens = shape.query_tokens;
-  const int64_t kv_head = head * shape.kv_heads / shape.heads;
+  const int64_t kv_head = kv_head_of(shape, head);
   const Scalar scale = 1 / std::sqrt(static_cast<Scalar>(size));
   const auto queries = head_of<Scalar>(call.q, sequence, tokens, head, size);
   const auto keys = head_of<Scalar>(call.k, sequence, tokens, kv_head, size);

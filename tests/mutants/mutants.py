@@ -134,8 +134,8 @@ MUTANTS = [
         ATTENTION_KERNEL, "head * shape.kv_heads / shape.heads;", "head % shape.kv_heads;"),
     # --- Dropout
     one("another mask on a branch in backward", MODELS, DROPOUT_GRADIENTS, MODEL,
-        "ops_.dropout(gradient, d_stream, pass.batch, pass.dropout(dropout));",
-        "ops_.dropout(gradient, d_stream, pass.batch, pass.dropout(dropout + 1));"),
+        "ops_.dropout(gradient, gradients.branch, pass.batch, pass.dropout(dropout));",
+        "ops_.dropout(gradient, gradients.branch, pass.batch, pass.dropout(dropout + 1));"),
     one("another mask on the probabilities in backward", MODELS, DROPOUT_GRADIENTS, ATTENTION,
         "pass.dropout(attention_probability_dropout(attention.layer)));\n"
         "  pass.show_gradient(ProbeSite::q",
@@ -175,8 +175,8 @@ MUTANTS = [
         "update(bucket.decay_end, bucket.end, 0.0);",
         "update(bucket.decay_end, bucket.end, config_.weight_decay);"),
     one("a bucket is reported before its last norm", MODELS, "backward: reports each bucket*",
-        MODEL, "    start.backward(pass,",
-        "    done(config_.layers - layer);\n    start.backward(pass,"),
+        MODEL, "    pass_joint(2 * at, Joint::Position::inner);",
+        "    done(config_.layers - layer);\n    pass_joint(2 * at, Joint::Position::inner);"),
     one("scaled init forgets that a layer has two branches", MODELS, "initialize: matrices*",
         PARAMETER, "std::sqrt(2.0 * static_cast<double>(config.layers))",
         "std::sqrt(static_cast<double>(config.layers))"),
