@@ -28,7 +28,7 @@ constexpr int32_t kVersion = 1;
 constexpr int64_t kHeaderBytes = 1024;
 using Header = std::array<int32_t, kHeaderBytes / sizeof(int32_t)>;
 
-const char* const kMakeShards = "Make shards with `prepare`, or take those of llm.c";
+const char* const kMakeShards = "Take llm.c's, or give texts as data.text";
 
 std::string last_system_error() { return std::strerror(errno); }
 

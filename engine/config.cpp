@@ -326,7 +326,8 @@ void read_schedule(const Section& schedule, ScheduleConfig& config) {
   }
   schedule.integer("warmup_steps", config.warmup_steps, 0, most_steps);
   if (config.warmup_steps >= config.total_steps) {
-    throw schedule.error("warmup_steps", "", "must be < " + total, "Shorten the warm-up");
+    throw schedule.error("warmup_steps", "", "must be < " + total,
+                         "Shorten the warm-up, for example schedule.warmup_steps=0");
   }
   schedule.number("minimum_ratio", config.minimum_ratio, from_0_to_1);
   schedule.number("decay_fraction", config.decay_fraction, above_0_to_1);

@@ -52,7 +52,10 @@ RunDirectory::RunDirectory(const Config& config, Start start)
   if (changed.empty()) return;
   std::string message = path_ + ": belongs to another configuration (";
   for (size_t i = 0; i < changed.size(); ++i) message += (i == 0 ? "" : "; ") + changed[i];
-  throw input_error(message + "). Choose another run.directory, or undo the change");
+  throw input_error(message +
+                    "). Choose another run.directory, or undo the change; to train on from "
+                    "this one's weights, model.from=" +
+                    path_ + " in another run.directory");
 }
 
 void RunDirectory::keep() const { write_file_atomically(path_ + "/config.yaml", yaml_); }

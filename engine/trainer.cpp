@@ -246,12 +246,15 @@ void Trainer::skip_step(const StepOutcome& step) {
   log_.warn(text);
   metrics_->write_skipped_step(state_.step + 1, state_.data_position, text);
   if (state_.skipped_in_row < config_.guard.nonfinite_steps) return;
-  throw Error(ErrorKind::diverged,
-              "the loss or its gradient was not finite in " +
-                  std::to_string(state_.skipped_in_row) + " steps in a row after step " +
-                  std::to_string(state_.step) +
-                  ". Lower optimizer.learning_rate or set optimizer.gradient_clip: 1.0, in another "
-                  "run.directory; model.from can name a checkpoint of this run to begin with");
+  throw Error(
+      ErrorKind::diverged,
+      "the loss or its gradient was not finite in " + std::to_string(state_.skipped_in_row) +
+          " steps in a row after step " + std::to_string(state_.step) +
+          ". Lower optimizer.learning_rate or set optimizer.gradient_clip: 1.0, in another "
+          "run.directory" +
+          (saved_step_ > 0 ? "; model.from=" + directory_.path() +
+                                 " begins with the weights of step " + std::to_string(saved_step_)
+                           : std::string()));
 }
 
 void Trainer::show_progress(const StepOutcome& step, bool important) {
@@ -356,6 +359,10 @@ Outcome Trainer::run() {
 }
 
 Outcome Trainer::run_to_end() {
+  if (state_.step >= config_.schedule.stop_step) {
+    log_.say("already at schedule.stop_step = " + std::to_string(config_.schedule.stop_step) +
+             ": nothing to train");
+  }
   if (!make_up_for_evaluation()) return stop();
   while (state_.step < config_.schedule.stop_step) {
     const double begin = now_seconds();
@@ -378,7 +385,8 @@ Outcome Trainer::run_to_end() {
   std::string line = "finished at step " + std::to_string(state_.step);
   for (const auto& [name, loss] : validation_loss_) line += ", " + name + " loss " + fixed(loss, 4);
   if (corpus_.known_cross_entropy > 0) {
-    line += " (a perfect model of this corpus: " + fixed(corpus_.known_cross_entropy, 4) + ")";
+    line += " nats per token (a perfect model of this corpus: " +
+            fixed(corpus_.known_cross_entropy, 4) + ")";
   }
   log_.say(line);
   return Outcome::finished;

@@ -69,7 +69,9 @@ int main(int argc, char* argv[]) {
   app.add_option("--tokens", options.sampling.tokens, "new tokens at most (256)")
       ->check(CLI::PositiveNumber);
   app.add_option("--temperature", options.sampling.temperature, "0: always the likeliest (1)")
-      ->check(CLI::NonNegativeNumber);
+      ->check([](const std::string& text) {
+        return text.starts_with("-") ? "must be at least 0" : std::string();
+      });
   app.add_option("--top-k", options.sampling.top_k, "sample of the k likeliest; 0: of all (0)")
       ->check(CLI::NonNegativeNumber);
   app.add_option("--seed", options.sampling.seed, "of the random choices (0)");

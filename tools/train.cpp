@@ -63,7 +63,7 @@ void print_plan(const RunPlan& plan, const Config& config) {
   std::cout << to_yaml(config) << "\n# plan (nothing was allocated)\n"
             << "parameters:       " << count_text(plan.parameters) << "\n"
             << "tokens per step:  " << count_text(plan.tokens_per_step) << " in "
-            << plan.passes_per_step << " passes\n"
+            << plan.passes_per_step << (plan.passes_per_step == 1 ? " pass\n" : " passes\n")
             << "FLOPs per token:  " << count_text(static_cast<long long>(plan.flops_per_token))
             << "\nmemory:           " << bytes_text(plan.total_bytes) << " (weights "
             << bytes_text(plan.weights_bytes) << ", gradients " << bytes_text(plan.gradients_bytes)
