@@ -55,15 +55,11 @@ int64_t logical_elements(const Model& model) {
   return last.logical_offset + last.value.elements();
 }
 
-Tensor part_of(Tensor arena, const Parameter& parameter) {
-  return arena.column_slice(parameter.arena_offset, parameter.value.elements());
-}
-
 // The numbers of a flat arena as float without its padding, in the order of the parameter list.
 // Straight to where they belong: a model need not fit into the host's memory twice.
 void download_logical(std::span<std::byte> bytes, const Model& model, Tensor arena) {
   for (const Parameter& parameter : model.parameters()) {
-    const Tensor part = part_of(arena, parameter);
+    const Tensor part = parameter.part_of(arena);
     std::byte* to = bytes.data() + parameter.logical_offset * size_of(DType::f32);
     if (part.dtype == DType::f32) {
       model.ops().download(to, part);
@@ -84,7 +80,7 @@ void upload_logical(const Model& model, Tensor arena, const SafetensorsFile& fil
                       "Choose another run.directory");
   }
   for (const Parameter& parameter : model.parameters()) {
-    const Tensor part = part_of(arena, parameter);
+    const Tensor part = parameter.part_of(arena);
     const std::byte* from = bytes.data() + parameter.logical_offset * size_of(DType::f32);
     if (part.dtype == DType::f32) {
       model.ops().upload(part, from);
@@ -205,7 +201,7 @@ void CheckpointDirectory::save(const Model& model, const Optimizer& optimizer,
   fs::create_directory(partial);
   std::map<std::string, std::string> checksums;
   checksums["model.safetensors"] =
-      hexadecimal(write_weights(model, partial + "/model.safetensors"));
+      hexadecimal(write_weights(model, partial + "/model.safetensors", optimizer.masters()));
   checksums["optimizer-00000.safetensors"] =
       hexadecimal(write_moments(model, optimizer, partial + "/optimizer-00000.safetensors"));
   write_file_synced(partial + "/config.json", config_json(description));
@@ -241,7 +237,7 @@ std::optional<CheckpointDirectory::Found> CheckpointDirectory::newest_good(
 }
 
 void CheckpointDirectory::load(const Found& found, Model& model, Optimizer& optimizer) {
-  load_weights(model, found.path);
+  load_weights(model, found.path, optimizer.masters());
   const SafetensorsFile file(found.path + "/optimizer-00000.safetensors");
   upload_logical(model, optimizer.first_moment(), file, "first_moment");
   upload_logical(model, optimizer.second_moment(), file, "second_moment");

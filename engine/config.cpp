@@ -27,7 +27,7 @@ void read_run(const Section& run, RunConfig& config) {
   run.text("directory", config.directory);
   run.integer("seed", config.seed, 0);
   run.choice("device", config.device, device_names);
-  run.choice("precision", config.precision, precision_names, {"bf16", "pure_bf16"});
+  run.choice("precision", config.precision, precision_names, {"pure_bf16"});
   run.integer("threads", config.threads, 0, 4096);
 }
 

@@ -12,7 +12,7 @@
 namespace normlab {
 
 enum class DeviceChoice { automatic, cpu, cuda };
-enum class PrecisionChoice { automatic, fp32 };
+enum class PrecisionChoice { automatic, fp32, bf16 };
 enum class Corpus { shards, text, grammar };
 enum class Packing { concatenated, padded };  // documents joined, or one document a row
 enum class OptimizerKind { adamw, adam };

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <string>
 
 #include "engine/config.h"
 
@@ -15,8 +16,10 @@ struct ChoiceName {
 
 inline constexpr std::array<ChoiceName<DeviceChoice>, 3> device_names = {
     {{DeviceChoice::automatic, "auto"}, {DeviceChoice::cpu, "cpu"}, {DeviceChoice::cuda, "cuda"}}};
-inline constexpr std::array<ChoiceName<PrecisionChoice>, 2> precision_names = {
-    {{PrecisionChoice::automatic, "auto"}, {PrecisionChoice::fp32, "fp32"}}};
+inline constexpr std::array<ChoiceName<PrecisionChoice>, 3> precision_names = {
+    {{PrecisionChoice::automatic, "auto"},
+     {PrecisionChoice::fp32, "fp32"},
+     {PrecisionChoice::bf16, "bf16"}}};
 inline constexpr std::array<ChoiceName<Family>, 2> family_names = {
     {{Family::gpt2, "gpt2"}, {Family::llama, "llama"}}};
 inline constexpr std::array<ChoiceName<NormKind>, 2> norm_kind_names = {
@@ -43,6 +46,16 @@ const char* name_of(Choice choice, const std::array<ChoiceName<Choice>, count>& 
     if (entry.choice == choice) return entry.name;
   }
   throw Error("a choice without a name in config_names.h");
+}
+
+// The choice of a word, or `otherwise` where it is no choice's.
+template <typename Choice, size_t count>
+Choice choice_of(const std::string& word, const std::array<ChoiceName<Choice>, count>& names,
+                 Choice otherwise) {
+  for (const ChoiceName<Choice>& entry : names) {
+    if (entry.name == word) return entry.choice;
+  }
+  return otherwise;
 }
 
 }  // namespace normlab

@@ -7,8 +7,12 @@
 
 namespace normlab {
 
-// auto: a GPU where there is one, else the CPU. Throws an input Error where the asked one is not
-// there.
+// The same with each `auto` replaced. Device: a GPU where there is one, else the CPU. Precision:
+// bf16 on a GPU, fp32 on a CPU.
+RunConfig resolve_device(RunConfig run);
+// Of a device so resolved.
+Precision precision_of(const RunConfig& run);
+// Throws an input Error where the device that is asked for is not there.
 std::unique_ptr<Ops> make_device(const RunConfig& run);
 
 }  // namespace normlab

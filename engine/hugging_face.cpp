@@ -148,6 +148,7 @@ void read_own_section(const Description& file, ModelDescription& description) {
     description.sequence_length = own.value("sequence_length", int64_t{0});
     description.mask_eot_targets = own.value("mask_eot_targets", false);
     read_choice(file, "packing", description.packing, packing_names);
+    read_choice(file, "precision", description.precision, precision_names);
     description.config.dropout = own.value("dropout", 0.0);
     read_choice(file, "norm", description.config.norm.kind, norm_kind_names);
     read_choice(file, "placement", description.config.norm.placement, placement_names);
@@ -253,7 +254,8 @@ std::string config_json(const ModelDescription& description) {
                         {"micro_batch", description.micro_batch},
                         {"sequence_length", description.sequence_length},
                         {"packing", name_of(description.packing, packing_names)},
-                        {"mask_eot_targets", description.mask_eot_targets}};
+                        {"mask_eot_targets", description.mask_eot_targets},
+                        {"precision", name_of(description.precision, precision_names)}};
   if (config.norm.placement != NormPlacement::pre ||
       config.norm.kind != plain_norm_kind(config.family)) {
     // "normlab": no other program takes it for a plain model.

@@ -17,6 +17,7 @@ struct ModelDescription {
   int64_t sequence_length = 0;
   Packing packing = Packing::concatenated;
   bool mask_eot_targets = false;
+  PrecisionChoice precision = PrecisionChoice::automatic;  // `automatic`: unknown
 };
 
 // The tokenizer `given` to a program, or where it is "" the model's own. Throws an input Error

@@ -1,19 +1,26 @@
 #include "engine/optimizer.h"
 
+#include "engine/weights.h"
+
 namespace normlab {
 
 Optimizer::Optimizer(Model& model, const OptimizerConfig& config) : model_(model), config_(config) {
   Ops& ops = model.ops();
   const int64_t elements = model.values().elements();
-  const DType type = ops.working_type();
-  memory_ = ops.allocate(bytes(elements, type));
-  const Tensor both(memory_.data(), type, {1, 2 * elements});
-  ops.zero(both);
-  first_moment_ = both.column_slice(0, elements);
-  second_moment_ = both.column_slice(elements, elements);
+  const NumberTypes types = number_types(ops);
+  memory_ = ops.allocate(bytes(elements, types));
+  const Tensor all(memory_.data(), types.gradient, {1, (types.has_masters ? 3 : 2) * elements});
+  ops.zero(all);
+  first_moment_ = all.column_slice(0, elements);
+  second_moment_ = all.column_slice(elements, elements);
+  if (types.has_masters) masters_ = all.column_slice(2 * elements, elements);
   const int64_t blocks = (elements + Ops::kNormBlock - 1) / Ops::kNormBlock;
   partials_memory_ = ops.allocate(blocks * size_of(ops.statistics_type()));
   partials_ = Tensor(partials_memory_.data(), ops.statistics_type(), {blocks, 1});
+  if (!masters_) return;
+  for (const Parameter& parameter : model.parameters()) {
+    upload_floats(ops, parameter.part_of(masters_), download_floats(ops, parameter.value));
+  }
 }
 
 void Optimizer::step() {
@@ -27,8 +34,8 @@ void Optimizer::step() {
     if (begin == end) return;
     settings.weight_decay = weight_decay;
     const auto part = [&](Tensor arena) { return arena.column_slice(begin, end - begin); };
-    ops.adamw(part(model_.values()), part(first_moment_), part(second_moment_),
-              part(model_.gradients()), settings);
+    ops.adamw(part(model_.values()), masters_ ? part(masters_) : Tensor{}, part(first_moment_),
+              part(second_moment_), part(model_.gradients()), settings);
   };
   for (const Bucket& bucket : model_.buckets()) {
     const bool decays = !bucket.embeddings || config_.decay_embeddings;

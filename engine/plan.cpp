@@ -6,6 +6,7 @@
 #include "data/tokenizer.h"
 #include "engine/checkpoint.h"
 #include "engine/corpus.h"
+#include "engine/device.h"
 #include "engine/optimizer.h"
 #include "engine/trainer.h"
 #include "models/structure.h"
@@ -57,6 +58,28 @@ int64_t cpu_workspace_bytes(const Config& config, const Workload& workload) {
   return (partials + std::max<int64_t>(threads, 1) * scratch + rotary) * size_of(DType::f32);
 }
 
+// What RoundingOps takes beside: the float copies of all working tensors of one verb, the largest.
+int64_t rounding_workspace_bytes(const ModelConfig& model, const Workload& workload) {
+  ModelStructure structure = make_structure(model);
+  Arena arena;
+  lay_out_activations(structure, arena, model, workload, DType::bf16, DType::f32);
+  const int64_t rows = workload.rows();
+  const auto product = [&](int64_t in, int64_t out) {
+    return rows * (in + out) + in * out + (model.biases ? out : 0);
+  };
+  const int64_t logits_rows = structure.temporaries.logits.rows();
+  const int64_t positions = model.positions == Positions::learned ? model.context : 0;
+  const int64_t largest = std::max(
+      {(model.vocabulary + positions + rows) * model.width,
+       logits_rows * (model.width + model.vocabulary) + model.width * model.vocabulary,
+       product(model.width, model.packed_columns()), product(model.query_columns(), model.width),
+       product(model.width, model.hidden_columns()), product(model.feed_forward, model.width),
+       rows * (2 * model.hidden_columns() + model.feed_forward),  // activation, backward
+       (4 * rows + 2) * model.width,                              // norm, backward
+       2 * rows * (model.packed_columns() + model.query_columns())});
+  return largest * size_of(DType::f32);
+}
+
 }  // namespace
 
 RunPlan plan_run(Config& config) {
@@ -67,10 +90,13 @@ RunPlan plan_run(Config& config) {
   find_vocabulary(config);
   validate(config.model);
   const Workload workload{config.batch.micro_batch, config.data.sequence_length, Purpose::training};
-  const ModelMemory memory = measure_model(config.model, workload, DType::f32, DType::f32);
-  const int64_t elements = memory.weights_bytes / size_of(DType::f32);
+  const RunConfig run = resolve_device(config.run);
+  const NumberTypes types = number_types(precision_of(run));
+  const ModelMemory memory = measure_model(config.model, workload, types);
+  const int64_t elements = memory.weights_bytes / size_of(types.working);
   const int64_t shards = config.parallel.reproducible ? config.parallel.shards : 1;
   RunPlan plan;
+  plan.precision = run.precision;
   plan.parameters = parameter_count(config.model);
   plan.tokens_per_step = config.batch.tokens_per_step;
   for (int64_t shard = 0; shard < shards; ++shard) {
@@ -80,12 +106,15 @@ RunPlan plan_run(Config& config) {
   }
   plan.weights_bytes = memory.weights_bytes;
   plan.gradients_bytes = memory.gradients_bytes;
-  plan.optimizer_bytes = Optimizer::bytes(elements, DType::f32);
+  plan.optimizer_bytes = Optimizer::bytes(elements, types);
   plan.activations_bytes = memory.activations_bytes;
   plan.workspace_bytes = 2 * workload.rows() * size_of(DType::i32) +
-                         (elements / Ops::kNormBlock + 1) * size_of(DType::f32) +
+                         (elements / Ops::kNormBlock + 1) * size_of(types.statistics) +
                          gradient_tree_levels(shards) * memory.gradients_bytes +
                          cpu_workspace_bytes(config, workload);
+  if (run.precision == PrecisionChoice::bf16 && run.device == DeviceChoice::cpu) {
+    plan.workspace_bytes += rounding_workspace_bytes(config.model, workload);
+  }
   plan.total_bytes = plan.weights_bytes + plan.gradients_bytes + plan.optimizer_bytes +
                      plan.activations_bytes + plan.workspace_bytes;
   plan.flops_per_token = flops_per_token(config.model, config.data.sequence_length);

@@ -8,11 +8,12 @@ namespace normlab {
 struct RunPlan {
   int64_t parameters = 0;
   int64_t tokens_per_step = 0;
-  int64_t passes_per_step = 0;  // forward and backward of a micro-batch
+  int64_t passes_per_step = 0;                             // forward and backward of a micro-batch
+  PrecisionChoice precision = PrecisionChoice::automatic;  // never that
   // Bytes on the device.
   int64_t weights_bytes = 0;
   int64_t gradients_bytes = 0;
-  int64_t optimizer_bytes = 0;
+  int64_t optimizer_bytes = 0;  // moments, and masters where there are some
   int64_t activations_bytes = 0;
   // Batches, partial sums, gradient tree of logical shards, and what the CPU's kernels keep beside
   // (but for the library of products).

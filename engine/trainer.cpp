@@ -4,10 +4,11 @@
 #include <chrono>
 #include <cmath>
 
+#include "engine/config_names.h"
 #include "engine/device.h"
+#include "engine/resume.h"
 #include "engine/schedule.h"
 #include "engine/stop_request.h"
-#include "engine/version.h"
 #include "engine/weights.h"
 
 namespace normlab {
@@ -93,8 +94,8 @@ void Trainer::make_model() {
   const int64_t elements = model_->values().elements();
   tree_.push_back(model_->gradients());
   if (levels == 0) return;
-  tree_memory_ = ops_->allocate(levels * elements * size_of(ops_->working_type()));
-  const Tensor all(tree_memory_.data(), ops_->working_type(), {1, levels * elements});
+  tree_memory_ = ops_->allocate(levels * elements * size_of(ops_->gradient_type()));
+  const Tensor all(tree_memory_.data(), ops_->gradient_type(), {1, levels * elements});
   for (int level = 0; level < levels; ++level) {
     tree_.push_back(all.column_slice(level * elements, elements));
   }
@@ -105,7 +106,7 @@ std::optional<CheckpointDirectory::Found> Trainer::find_checkpoint() {
   auto found = checkpoints_.newest_good(warnings);
   for (const std::string& warning : warnings) log_.warn(warning);
   if (found) {
-    check_same_run(*found);
+    check_same_run(*found, directory_.configuration_hash(), corpus_.train);
     if (!config_.model_from) return found;
     adopt_model_of(found->path, config_);
     resolve_vocabulary(config_.model, corpus_);
@@ -116,21 +117,6 @@ std::optional<CheckpointDirectory::Found> Trainer::find_checkpoint() {
   return found;
 }
 
-void Trainer::check_same_run(const CheckpointDirectory::Found& found) const {
-  const TrainingState& state = found.state;
-  if (state.configuration_hash != directory_.configuration_hash()) {
-    throw input_error(found.path + ": is a checkpoint of another configuration (its hash is " +
-                      state.configuration_hash + ", this run's " + directory_.configuration_hash() +
-                      "). Remove it from here, or choose another run.directory");
-  }
-  if (state.corpus_hash == hash_corpus(corpus_.train)) return;
-  const auto tokens = static_cast<int64_t>(corpus_.train.tokens.size());
-  throw input_error(found.path + ": was trained on other data than the configuration names now (" +
-                    count_text(state.corpus_tokens) + " training tokens then, " +
-                    (tokens == state.corpus_tokens ? "as many but others" : count_text(tokens)) +
-                    " now). Restore the data, or choose another run.directory");
-}
-
 void Trainer::start_or_resume(const std::optional<CheckpointDirectory::Found>& found) {
   if (found) {
     CheckpointDirectory::load(*found, *model_, *optimizer_);
@@ -138,25 +124,24 @@ void Trainer::start_or_resume(const std::optional<CheckpointDirectory::Found>& f
     saved_step_ = state_.step;
     stream_->restore({state_.data_position});
   } else if (config_.model_from) {
-    load_weights(*model_, starting_weights_);
+    load_weights(*model_, starting_weights_, optimizer_->masters());
   } else {
-    model_->initialize(static_cast<uint64_t>(config_.run.seed));
+    model_->initialize(static_cast<uint64_t>(config_.run.seed), optimizer_->masters());
   }
   directory_.keep();
   state_.corpus_hash = hash_corpus(corpus_.train);
   state_.corpus_tokens = static_cast<int64_t>(corpus_.train.tokens.size());
   first_step_ = state_.step;
   metrics_ = std::make_unique<Metrics>(directory_.path(), state_.step, state_.data_position);
+  const PrecisionChoice precision = resolve_device(config_.run).precision;
   log_.say("device: " + ops_->device_name() +
+           "; precision: " + name_of(precision, precision_names) +
            "; parameters: " + count_text(parameter_count(config_.model)) +
            "; training tokens: " + count_text(static_cast<long long>(corpus_.train.tokens.size())) +
            "; " + count_text(config_.batch.tokens_per_step) + " tokens a step");
   if (!found) return;
   log_.say("going on from " + found->path);
-  if (found->state.code != code_version()) {
-    log_.warn(found->path + ": written by " + found->state.code + ", this is " + code_version() +
-              " (the numbers may differ from there on)");
-  }
+  for (const std::string& warning : resume_warnings(*found, precision)) log_.warn(warning);
   metrics_->write_event(state_.step, "resume", found->path);
 }
 
@@ -304,9 +289,13 @@ void Trainer::save() {
   metrics_->sync();  // first: no checkpoint without the rows that led to it
   state_.configuration_hash = directory_.configuration_hash();
   const DataConfig& data = config_.data;
-  const ModelDescription description{
-      config_.model,        corpus_.tokenizer, config_.batch.micro_batch,
-      data.sequence_length, data.packing,      data.mask_eot_targets};
+  const ModelDescription description{config_.model,
+                                     corpus_.tokenizer,
+                                     config_.batch.micro_batch,
+                                     data.sequence_length,
+                                     data.packing,
+                                     data.mask_eot_targets,
+                                     resolve_device(config_.run).precision};
   checkpoints_.save(*model_, *optimizer_, state_, description, config_.checkpoint.keep);
   saved_step_ = state_.step;
 }

@@ -44,7 +44,6 @@ class Trainer {
   // The checkpoint to go on from, after all checks that it is this run's; completes the
   // configuration's model by it. None for a new start.
   std::optional<CheckpointDirectory::Found> find_checkpoint();
-  void check_same_run(const CheckpointDirectory::Found& found) const;
   void make_model();
   void start_or_resume(const std::optional<CheckpointDirectory::Found>& found);
   StepOutcome train_step();

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "engine/safetensors.h"
+#include "kernels/bfloat16.h"
 
 namespace normlab {
 namespace {
@@ -31,9 +32,11 @@ std::string text_of(const std::vector<int64_t>& shape) {
   return text + "]";
 }
 
-Tensor slice_of(const Model& model, const NamedSlice& slice) {
-  return model.parameters()[static_cast<size_t>(slice.parameter)].value.row_slice(slice.first_row,
-                                                                                  slice.rows);
+// Of the masters, or of the values where there are none.
+Tensor slice_of(const Model& model, const NamedSlice& slice, Tensor masters) {
+  const Parameter& parameter = model.parameters()[static_cast<size_t>(slice.parameter)];
+  const Tensor whole = masters ? parameter.part_of(masters) : parameter.value;
+  return whole.row_slice(slice.first_row, slice.rows);
 }
 
 // The name under which a file holds a tensor: its own, or without the model's prefix.
@@ -67,7 +70,12 @@ std::vector<float> download_floats(Ops& ops, ConstTensor tensor) {
       std::copy(wide.begin(), wide.end(), values.begin());
       return values;
     }
-    case DType::bf16:
+    case DType::bf16: {
+      std::vector<BFloat16> narrow(count);
+      ops.download(narrow.data(), tensor);
+      std::transform(narrow.begin(), narrow.end(), values.begin(), to_float);
+      return values;
+    }
     case DType::i32:
       break;
   }
@@ -84,14 +92,19 @@ void upload_floats(Ops& ops, Tensor tensor, const std::vector<float>& values) {
       ops.upload(tensor, wide.data());
       return;
     }
-    case DType::bf16:
+    case DType::bf16: {
+      std::vector<BFloat16> narrow(values.size());
+      std::transform(values.begin(), values.end(), narrow.begin(), round_to_bfloat16);
+      ops.upload(tensor, narrow.data());
+      return;
+    }
     case DType::i32:
       break;
   }
   throw Error("a tensor of a type that has no floats");
 }
 
-void load_weights(Model& model, const std::string& directory) {
+void load_weights(Model& model, const std::string& directory, Tensor masters) {
   const SafetensorsFile file(directory + "/model.safetensors");
   std::set<std::string> used;
   for (const NamedSlice& slice : file_names(model.config())) {
@@ -111,7 +124,7 @@ void load_weights(Model& model, const std::string& directory) {
     if (slice.transposed) {
       values = transposed(values, slice.shape.rows(), slice.shape.columns());
     }
-    upload_floats(model.ops(), slice_of(model, slice), values);
+    upload_floats(model.ops(), slice_of(model, slice, masters), values);
     used.insert(name);
   }
   for (const auto& [name, tensor] : file.tensors()) {
@@ -121,16 +134,17 @@ void load_weights(Model& model, const std::string& directory) {
                         "out). Take the config.json that belongs to it");
     }
   }
+  if (masters) model.ops().round_weights(model.values(), masters);
 }
 
-uint64_t write_weights(const Model& model, const std::string& path) {
+uint64_t write_weights(const Model& model, const std::string& path, Tensor masters) {
   std::vector<TensorToWrite> tensors;
   for (const NamedSlice& slice : file_names(model.config())) {
     TensorToWrite tensor;
     tensor.name = slice.name;
     tensor.shape = dimensions(slice.shape);
-    tensor.fill = [&model, slice](std::span<std::byte> bytes) {
-      std::vector<float> values = download_floats(model.ops(), slice_of(model, slice));
+    tensor.fill = [&model, slice, masters](std::span<std::byte> bytes) {
+      std::vector<float> values = download_floats(model.ops(), slice_of(model, slice, masters));
       if (slice.transposed) {
         values = transposed(values, slice.shape.columns(), slice.shape.rows());
       }

@@ -1,4 +1,5 @@
 // Built in place of kernels/cuda where the build has no CUDA part.
+#include "cuda_absence.h"
 #include "kernels/cuda_ops.h"
 
 namespace normlab {
@@ -9,6 +10,6 @@ std::unique_ptr<Ops> make_cuda_ops(Precision) {
 
 bool cuda_available() { return false; }
 
-std::string cuda_status() { return "this build has no CUDA part"; }
+std::string cuda_status() { return std::string("this build has no CUDA part: ") + kCudaAbsence; }
 
 }  // namespace normlab

@@ -10,7 +10,7 @@ namespace normlab {
 
 // e^x. float: within 2 ulp for x in [−87, 88], 0 below, inf above; Cody-Waite reduction and a
 // degree-6 polynomial (minimax on [−ln2/2, ln2/2]; Cephes' expf).
-inline float exponential(float x) {
+constexpr float exponential(float x) {
   // A NaN takes the bound, so that its conversion to an integer is defined.
   const float above = x > -87.3f ? x : -87.3f;
   const float clamped = above < 88.7f ? above : 88.7f;
@@ -36,7 +36,7 @@ inline float exponential(float x) {
 inline double exponential(double x) { return std::exp(x); }
 
 template <typename Scalar>
-Scalar sigmoid(Scalar x) {
+constexpr Scalar sigmoid(Scalar x) {
   return 1 / (1 + exponential(-x));
 }
 
@@ -46,29 +46,29 @@ constexpr Scalar kGeluScale = static_cast<Scalar>(0.79788456080286535588);  // �
 // The tanh approximation, x/2·(1 + tanh u), u = √(2/π)·(x + 0.044715x³), as x·sigmoid(2u): the same
 // number, without the cancellation of 1 + tanh u in the negative tail.
 template <typename Scalar>
-Scalar gelu(Scalar x) {
+constexpr Scalar gelu(Scalar x) {
   const Scalar inner = kGeluScale<Scalar> * (x + Scalar(0.044715) * x * x * x);
   return x * sigmoid(2 * inner);
 }
 
 template <typename Scalar>
-Scalar gelu_derivative(Scalar x) {
+constexpr Scalar gelu_derivative(Scalar x) {
   const Scalar inner = kGeluScale<Scalar> * (x + Scalar(0.044715) * x * x * x);
   const Scalar d_inner = kGeluScale<Scalar> * (1 + Scalar(3 * 0.044715) * x * x);
   // sigmoid(2u) and its slope from e^−|2u|: 1 − sigmoid cancels where x is large.
-  const Scalar e = exponential(-2 * std::fabs(inner));
+  const Scalar e = exponential(inner < 0 ? 2 * inner : -2 * inner);
   const Scalar larger = 1 / (1 + e);
   const Scalar sigmoid_there = x < 0 ? e * larger : larger;
   return sigmoid_there + x * (e * larger * larger) * 2 * d_inner;
 }
 
 template <typename Scalar>
-Scalar silu(Scalar x) {
+constexpr Scalar silu(Scalar x) {
   return x * sigmoid(x);
 }
 
 template <typename Scalar>
-Scalar silu_derivative(Scalar x) {
+constexpr Scalar silu_derivative(Scalar x) {
   const Scalar s = sigmoid(x);
   return s * (1 + x * (1 - s));
 }
@@ -87,7 +87,7 @@ struct AdamStep {
   Scalar decoupled_decay;  // value ← value · (1 − this), 0 = none
   Scalar coupled_decay;    // gradient += this · value, 0 = none
 
-  void operator()(Scalar& value, Scalar& first, Scalar& second, Scalar gradient) const {
+  constexpr void operator()(Scalar& value, Scalar& first, Scalar& second, Scalar gradient) const {
     const Scalar g = gradient * gradient_scale + coupled_decay * value;
     value -= decoupled_decay * value;
     first += first_weight * (g - first);

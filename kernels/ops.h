@@ -4,8 +4,8 @@
 // D head size, F feed-forward width, V vocabulary. All tensors are row-major views; "packed" means
 // the projections of a token side by side: (N, (H + 2·H_kv)·D), queries, keys, values.
 //
-// Activations, weights and their gradients have the type `working_type()`; token ids are i32;
-// row statistics and losses have `statistics_type()`.
+// Activations, their gradients, and weights have the type `working_type()`; gradients of parameters
+// and moments `gradient_type()`; token ids are i32; row statistics and losses `statistics_type()`.
 //
 // Every verb enqueues on the compute stream; only `download` and `synchronize` wait. Gradients of
 // parameters accumulate (+=), gradients of activations overwrite (=). d_x is the gradient of x.
@@ -126,7 +126,10 @@ class Ops {
   // --- Memory, streams, transfers
   virtual std::string device_name() const = 0;
   virtual DType working_type() const = 0;
+  virtual DType gradient_type() const = 0;
   virtual DType statistics_type() const = 0;
+  // Whether weights are rounded copies of masters in gradient_type(), which adamw updates.
+  virtual bool has_masters() const = 0;
   // Throws Error where the device has not so much memory.
   virtual Memory allocate(int64_t bytes) = 0;
   virtual Memory allocate_pinned(int64_t bytes) = 0;
@@ -145,10 +148,10 @@ class Ops {
   virtual void set_step_state(const StepState& state) = 0;
   virtual StepResult download_step_result() = 0;
 
-  // --- Moves. All of equal shape; row strides may differ
+  // --- Moves. All of equal shape and type; row strides may differ. zero, copy: of any type
   virtual void zero(Tensor y) = 0;
   virtual void copy(Tensor y, ConstTensor x) = 0;
-  // y = a + b; y may be a or b.
+  // y = a + b, in the working type or in that of gradients; y may be a or b.
   virtual void add(Tensor y, ConstTensor a, ConstTensor b) = 0;
 
   // --- Embedding. tokens (B,T) i32; the row of (b,t) has position first_position + t
@@ -228,14 +231,19 @@ class Ops {
   virtual void sum_of_squares(Tensor partials, ConstTensor gradient) = 0;
   // StepState's gradient_norm, clip_scale, finite from all partials, in their order, and the loss.
   virtual void finish_gradient(ConstTensor partials) = 0;
+  // value = master, rounded to the working type. Only where has_masters().
+  virtual void round_weights(Tensor value, ConstTensor master) = 0;
   // One update (Kingma & Ba 2015; Loshchilov & Hutter 2019) as StepState says; decay only where
-  // weight_decay > 0. Changes nothing where StepState.finite is false.
-  virtual void adamw(Tensor value, Tensor first_moment, Tensor second_moment, ConstTensor gradient,
-                     const AdamW& settings) = 0;
+  // weight_decay > 0. Changes nothing where StepState.finite is false. Where has_masters(), it is
+  // master that is updated, and value = master, rounded; else master is empty.
+  virtual void adamw(Tensor value, Tensor master, Tensor first_moment, Tensor second_moment,
+                     ConstTensor gradient, const AdamW& settings) = 0;
 };
 
 enum class Device { cpu, cuda };
-enum class Precision { fp32, fp64 };  // fp64: for checks
+// bf16: activations and weights rounded to bfloat16, with masters, moments, statistics and gradients
+// of parameters in fp32. fp64: for checks, on the CPU.
+enum class Precision { fp32, bf16, fp64 };
 
 // threads = 0: as many as the machine has. Throws Error where the device is not there.
 std::unique_ptr<Ops> make_ops(Device device, Precision precision, int threads = 0);

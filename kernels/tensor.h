@@ -81,9 +81,10 @@ struct TensorView {
       : TensorView(data, dtype, shape, shape.columns()) {}
 
   // A view that reads, from one that writes.
-  operator TensorView<const std::byte>() const requires(!std::is_const_v<Byte>) {
-    return {data, dtype, shape, row_stride};
-  }
+  template <typename Writes>
+  requires(std::is_const_v<Byte> && std::is_same_v<Writes, std::byte>)
+  TensorView(const TensorView<Writes>& other)
+      : TensorView(other.data, other.dtype, other.shape, other.row_stride) {}
 
   int64_t rows() const { return shape.rows(); }
   int64_t columns() const { return shape.columns(); }

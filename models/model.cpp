@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numbers>
 
+#include "kernels/bfloat16.h"
 #include "kernels/random.h"
 
 namespace normlab {
@@ -39,7 +40,15 @@ void upload_numbers(Ops& ops, Tensor target, const std::vector<double>& values) 
       ops.upload(target, rounded.data());
       return;
     }
-    case DType::bf16:
+    case DType::bf16: {
+      // By way of float, as masters are rounded.
+      std::vector<BFloat16> rounded;
+      for (const double value : values) {
+        rounded.push_back(round_to_bfloat16(static_cast<float>(value)));
+      }
+      ops.upload(target, rounded.data());
+      return;
+    }
     case DType::i32:
       break;
   }
@@ -57,7 +66,8 @@ Model::Model(Ops& ops, const ModelConfig& config, const Workload& workload)
   const DType working = ops.working_type();
   values_memory_ = allocate_zeroed(ops, values_, working, structure_.arena_elements());
   if (workload.purpose == Purpose::training) {
-    gradients_memory_ = allocate_zeroed(ops, gradients_, working, structure_.arena_elements());
+    gradients_memory_ =
+        allocate_zeroed(ops, gradients_, ops.gradient_type(), structure_.arena_elements());
   }
   place_parameters(structure_, values_, gradients_);
   Arena measuring;
@@ -74,7 +84,7 @@ void Model::set_gradients(Tensor gradients) {
   place_parameters(structure_, values_, gradients_);
 }
 
-void Model::initialize(uint64_t seed) {
+void Model::initialize(uint64_t seed, Tensor masters) {
   for (size_t i = 0; i < structure_.parameters.size(); ++i) {
     const Parameter& parameter = structure_.parameters[i];
     std::vector<double> values(static_cast<size_t>(parameter.value.elements()));
@@ -90,8 +100,9 @@ void Model::initialize(uint64_t seed) {
         }
         break;
     }
-    upload_numbers(ops_, parameter.value, values);
+    upload_numbers(ops_, masters ? parameter.part_of(masters) : parameter.value, values);
   }
+  if (masters) ops_.round_weights(values_, masters);
 }
 
 PassContext Model::context(const Batch& batch, Pass pass, Probe* probe) {

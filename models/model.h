@@ -30,14 +30,16 @@ class Model {
   const std::vector<Parameter>& parameters() const { return structure_.parameters; }
   const std::vector<Bucket>& buckets() const { return structure_.buckets; }
   std::vector<NormSite>& norm_sites() { return structure_.sites; }
-  // The flat arenas (1,n); `gradients` is empty in a model for inference.
+  // The flat arenas (1,n), in working_type() and gradient_type(); `gradients` is empty in a model
+  // for inference.
   Tensor values() const { return values_; }
   Tensor gradients() const { return gradients_; }
   // The parameters' gradients accumulate in another flat tensor of the same size from now on.
   void set_gradients(Tensor gradients);
 
-  // Random weights, a function of seed and configuration alone.
-  void initialize(uint64_t seed);
+  // Random weights, a function of seed and configuration alone. Where there are masters, an arena
+  // like values(), they take the numbers and the values are rounded from them.
+  void initialize(uint64_t seed, Tensor masters = {});
 
   // Everything up to the head's input. A model for training keeps what backward needs.
   void forward(const Batch& batch, Pass pass, Probe* probe = nullptr);

@@ -12,9 +12,9 @@ namespace normlab {
 enum class InitRule { normal, ones, zeros };
 
 struct Parameter {
-  std::string name;  // "layers.3.attention.qkv.weight"
-  Tensor value;
-  Tensor gradient;      // empty in a model for inference
+  std::string name;     // "layers.3.attention.qkv.weight"
+  Tensor value;         // in the working type
+  Tensor gradient;      // in the type of gradients; empty in a model for inference
   bool decays = false;  // matrices and embeddings; biases and norms never
   int64_t layer = -1;   // −1: embedding, final norm, head
   InitRule rule = InitRule::zeros;
@@ -25,6 +25,11 @@ struct Parameter {
   // Place in the concatenation of all parameters in list order, without padding: what a checkpoint
   // addresses.
   int64_t logical_offset = 0;
+
+  // The parameter's part of a flat arena (1,n), in its shape.
+  Tensor part_of(Tensor arena) const {
+    return arena.column_slice(arena_offset, value.elements()).reshaped(value.shape);
+  }
 };
 
 // A run of the flat arenas whose gradients are complete at the same moment of a backward pass.

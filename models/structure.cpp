@@ -133,24 +133,37 @@ void lay_out_activations(ModelStructure& structure, Arena& arena, const ModelCon
 
 void place_parameters(ModelStructure& structure, Tensor values, Tensor gradients) {
   for (Parameter& parameter : structure.parameters) {
-    const Shape shape = parameter.value.shape;
-    const auto view = [&](Tensor arena) {
-      return arena ? arena.column_slice(parameter.arena_offset, shape.elements()).reshaped(shape)
-                   : Tensor{};
-    };
-    parameter.value = view(values);
-    parameter.gradient = view(gradients);
+    parameter.value = parameter.part_of(values);
+    parameter.gradient = gradients ? parameter.part_of(gradients) : Tensor{};
   }
 }
 
-ModelMemory measure_model(const ModelConfig& config, const Workload& workload, DType working_type,
-                          DType statistics_type) {
+NumberTypes number_types(const Ops& ops) {
+  return {ops.working_type(), ops.gradient_type(), ops.statistics_type(), ops.has_masters()};
+}
+
+NumberTypes number_types(Precision precision) {
+  switch (precision) {
+    case Precision::fp32:
+      return {DType::f32, DType::f32, DType::f32, false};
+    case Precision::bf16:
+      return {DType::bf16, DType::f32, DType::f32, true};
+    case Precision::fp64:
+      return {DType::f64, DType::f64, DType::f64, false};
+  }
+  throw Error("unknown precision");
+}
+
+ModelMemory measure_model(const ModelConfig& config, const Workload& workload,
+                          const NumberTypes& types) {
   ModelStructure structure = make_structure(config);
   Arena arena;
-  lay_out_activations(structure, arena, config, workload, working_type, statistics_type);
+  lay_out_activations(structure, arena, config, workload, types.working, types.statistics);
   ModelMemory memory;
-  memory.weights_bytes = structure.arena_elements() * size_of(working_type);
-  if (workload.purpose == Purpose::training) memory.gradients_bytes = memory.weights_bytes;
+  memory.weights_bytes = structure.arena_elements() * size_of(types.working);
+  if (workload.purpose == Purpose::training) {
+    memory.gradients_bytes = structure.arena_elements() * size_of(types.gradient);
+  }
   memory.activations_bytes = arena.peak_bytes();
   return memory;
 }

@@ -50,8 +50,19 @@ ModelStructure make_structure(const ModelConfig& config);
 // Activations, temporaries and the norms' states; the same calls measure and take.
 void lay_out_activations(ModelStructure& structure, Arena& arena, const ModelConfig& config,
                          const Workload& workload, DType working_type, DType statistics_type);
-// Views of the parameters into a flat arena (1, arena_elements()); `gradients` may be empty.
+// Views of the parameters into flat arenas (1, arena_elements()); `gradients` may be empty.
 void place_parameters(ModelStructure& structure, Tensor values, Tensor gradients);
+
+// What numbers are stored as, as kernels/ops.h says.
+struct NumberTypes {
+  DType working = DType::f32;
+  DType gradient = DType::f32;
+  DType statistics = DType::f32;
+  bool has_masters = false;
+};
+NumberTypes number_types(const Ops& ops);
+// The same of every device that works in a precision; needs none.
+NumberTypes number_types(Precision precision);
 
 // Bytes by use, as train --dry-run prints them.
 struct ModelMemory {
@@ -61,7 +72,7 @@ struct ModelMemory {
 };
 
 // What a Model allocates, without allocating it; needs no device.
-ModelMemory measure_model(const ModelConfig& config, const Workload& workload, DType working_type,
-                          DType statistics_type);
+ModelMemory measure_model(const ModelConfig& config, const Workload& workload,
+                          const NumberTypes& types);
 
 }  // namespace normlab

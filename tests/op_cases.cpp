@@ -4,12 +4,13 @@
 #include <cstring>
 #include <limits>
 
+#include "kernels/bfloat16.h"
 #include "kernels/random.h"
 
 namespace normlab {
 namespace {
 
-constexpr double kPadding = -12345;
+constexpr double kPadding = -12288;  // which bf16 holds too
 constexpr double kLargeRow = 3000;
 
 uint64_t key_of(const std::string& name) {
@@ -28,6 +29,8 @@ DType dtype_on(const Ops& ops, Element element) {
   switch (element) {
     case Element::working:
       return ops.working_type();
+    case Element::gradient:
+      return ops.gradient_type();
     case Element::statistics:
       return ops.statistics_type();
     case Element::token:
@@ -59,10 +62,12 @@ void encode_as(DType dtype, std::byte* bytes, double value) {
       return encode<double>(bytes, value);
     case DType::i32:
       return encode<int32_t>(bytes, value);
-    case DType::bf16:
-      break;
+    case DType::bf16: {
+      const BFloat16 stored = round_to_bfloat16(static_cast<float>(value));
+      std::memcpy(bytes, &stored, sizeof(stored));
+      return;
+    }
   }
-  throw Error("no row of the table has this type");
 }
 
 double decode_as(DType dtype, const std::byte* bytes) {
@@ -73,10 +78,19 @@ double decode_as(DType dtype, const std::byte* bytes) {
       return decode<double>(bytes);
     case DType::i32:
       return decode<int32_t>(bytes);
-    case DType::bf16:
-      break;
+    case DType::bf16: {
+      BFloat16 stored;
+      std::memcpy(&stored, bytes, sizeof(stored));
+      return static_cast<double>(to_float(stored));
+    }
   }
-  throw Error("no row of the table has this type");
+  throw Error("unknown type");
+}
+
+double rounded_to(DType dtype, double value) {
+  std::byte bytes[sizeof(double)];
+  encode_as(dtype, bytes, value);
+  return decode_as(dtype, bytes);
 }
 
 }  // namespace
@@ -124,6 +138,16 @@ HostMatrix& HostTensors::tokens(const std::string& name, int64_t rows, int64_t c
   }
   return matrix;
 }
+
+void HostTensors::round_for(const Ops& ops) {
+  working_type_ = ops.working_type();
+  for (HostMatrix& matrix : all_) {
+    const DType dtype = dtype_on(ops, matrix.element);
+    for (double& value : matrix.values) value = rounded_to(dtype, value);
+  }
+}
+
+double HostTensors::rounded(double number) const { return rounded_to(working_type_, number); }
 
 HostMatrix& HostTensors::operator[](const std::string& name) {
   for (HostMatrix& matrix : all_) {

@@ -1,6 +1,6 @@
 // The table of operators. A row (OpCase) says how a verb is called, what it must give, and how
 // nearly; tests/op_check.h runs any row on any Ops. So a verb is described once, and checked on the
-// CPU in float and in double, on the emulated and on the real GPU.
+// CPU in float, in bf16 and in double, on the emulated and on the real GPU.
 //
 // To add a verb: in the op_cases_*.cpp of its group write the loop in double (it may include
 // kernels/random.h, never kernels/formula.h: it is an independent witness), and a row with its
@@ -16,9 +16,9 @@
 
 namespace normlab {
 
-// What the numbers are on the device: working_type(), statistics_type(), i32, or f64 for what the
-// host reads back.
-enum class Element { working, statistics, token, result };
+// What the numbers are on the device: working_type(), gradient_type() (gradients of parameters,
+// moments, masters), statistics_type(), i32, or f64 for what the host reads back.
+enum class Element { working, gradient, statistics, token, result };
 
 enum class Role {
   input,    // comes back unchanged, bit for bit
@@ -68,6 +68,10 @@ class HostTensors {
   HostMatrix& written(const std::string& name, int64_t rows, int64_t columns);
   // Token ids below `vocabulary`.
   HostMatrix& tokens(const std::string& name, int64_t rows, int64_t columns, int64_t vocabulary);
+  // Rounds all numbers to what `ops` holds, so that the reference begins with what a verb reads.
+  void round_for(const Ops& ops);
+  // A number in the working type of that Ops; in double before round_for().
+  double rounded(double number) const;
 
   HostMatrix& operator[](const std::string& name);
   const HostMatrix& operator[](const std::string& name) const;
@@ -77,6 +81,7 @@ class HostTensors {
  private:
   HostMatrix& filled(const std::string& name, int64_t rows, int64_t columns, Role role, Fill fill);
   std::vector<HostMatrix> all_;
+  DType working_type_ = DType::f64;
 };
 
 // The same tensors on the device of an Ops, as views with their row strides.
@@ -118,6 +123,9 @@ struct OpCase {
   std::string name;
   // Of the largest error in float. In double it is 1e-12 everywhere.
   double bound = 1e-6;
+  // How often a number is rounded to bf16 on its way to a working tensor, at most. There each
+  // rounding may add 2^−8, half a unit in the last place of the largest number, to the error.
+  double roundings = 1;
   StepState state = {};
   HostTensors tensors = {};
   std::function<void(Ops&, const DeviceTensors&)> forward = {};

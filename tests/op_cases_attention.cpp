@@ -169,7 +169,8 @@ Projections parts(const DeviceTensors& t, const AttentionSetting& setting,
 }
 
 OpCase attention_case(const std::string& name, double bound, const AttentionSetting& setting) {
-  OpCase op_case{.name = name, .bound = bound, .state = kState};
+  // In bf16 the probabilities, their gradients and z, which backward reads, may be rounded too.
+  OpCase op_case{.name = name, .bound = bound, .roundings = 4, .state = kState};
   add_attention_tensors(op_case.tensors, setting);
   const Dropout dropout{setting.dropout, kDropoutTensor};
   op_case.forward = [=](Ops& ops, const DeviceTensors& t) {

@@ -41,10 +41,12 @@ OpCase linear_case(const std::string& name, double bound, int64_t rows, int64_t 
   y.relative_to = RelativeTo::row;
   tensors.input("d_y", rows, out).padding = 2;
   tensors.written("d_x", rows, in).padding = 4;
-  tensors.updated("d_weight", out, in).padding = 6;
+  HostMatrix& d_weight = tensors.updated("d_weight", out, in);
+  d_weight.padding = 6;
+  d_weight.element = Element::gradient;
   if (bias == Bias::present) {
     tensors.input("bias", 1, out);
-    tensors.updated("d_bias", 1, out);
+    tensors.updated("d_bias", 1, out).element = Element::gradient;
   }
   op_case.forward = [=](Ops& ops, const DeviceTensors& t) {
     ops.linear_forward(t["y"], t["x"], t["weight"], bias == Bias::present ? t["bias"] : Tensor());

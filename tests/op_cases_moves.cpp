@@ -4,7 +4,8 @@
 namespace normlab {
 namespace {
 
-OpCase moves_case(const std::string& name, int64_t rows, int64_t columns, int64_t padding) {
+OpCase moves_case(const std::string& name, int64_t rows, int64_t columns, int64_t padding,
+                  Element element = Element::working) {
   OpCase op_case{.name = name};
   HostTensors& tensors = op_case.tensors;
   tensors.input("a", rows, columns, {.rows = Rows::hard}).padding = padding;
@@ -14,6 +15,7 @@ OpCase moves_case(const std::string& name, int64_t rows, int64_t columns, int64_
   tensors.updated("left", rows, columns).padding = padding;
   tensors.updated("right", rows, columns).padding = padding;
   tensors.written("zeroed", rows, columns).padding = padding;
+  for (HostMatrix& matrix : tensors.all()) matrix.element = element;
   op_case.forward = [](Ops& ops, const DeviceTensors& t) {
     ops.copy(t["copied"], t["a"]);
     ops.add(t["sum"], t["a"], t["b"]);
@@ -65,11 +67,15 @@ OpCase embedding_case(const std::string& name, const EmbeddingSize& size) {
   tensors.input("token_table", size.vocabulary, size.width).padding = 4;
   tensors.written("x", rows, size.width).padding = 3;
   tensors.input("d_x", rows, size.width).padding = 2;
-  tensors.updated("d_token_table", size.vocabulary, size.width).padding = 1;
+  HostMatrix& d_tokens = tensors.updated("d_token_table", size.vocabulary, size.width);
+  d_tokens.padding = 1;
+  d_tokens.element = Element::gradient;
   const bool positions = size.context > 0;
   if (positions) {
     tensors.input("position_table", size.context, size.width).padding = 5;
-    tensors.updated("d_position_table", size.context, size.width).padding = 5;
+    HostMatrix& d_positions = tensors.updated("d_position_table", size.context, size.width);
+    d_positions.padding = 5;
+    d_positions.element = Element::gradient;
   }
   op_case.forward = [=](Ops& ops, const DeviceTensors& t) {
     ops.embedding_forward(t["x"], t["tokens"], t["token_table"],
@@ -90,8 +96,12 @@ OpCase embedding_case(const std::string& name, const EmbeddingSize& size) {
 }  // namespace
 
 std::vector<OpCase> move_cases() {
-  return {moves_case("moves, contiguous", 37, 48, 0), moves_case("moves, strided", 37, 48, 5),
-          moves_case("moves, one row", 1, 7, 3), moves_case("moves, large", 700, 500, 0)};
+  return {moves_case("moves, contiguous", 37, 48, 0),
+          moves_case("moves, strided", 37, 48, 5),
+          moves_case("moves, one row", 1, 7, 3),
+          moves_case("moves, large", 700, 500, 0),
+          moves_case("moves, gradients", 1, 5000, 0, Element::gradient),
+          moves_case("moves, gradients, strided", 37, 48, 5, Element::gradient)};
 }
 
 std::vector<OpCase> embedding_cases() {

@@ -22,15 +22,16 @@ struct NormSetting {
   double epsilon = 1e-5;
 };
 
-// y = scale·((x − mean)·i·gain + bias), i = gate/√(var + epsilon) + (1 − gate)/σ.
+// y = scale·((x − mean)·i·gain + bias), i = gate/√(var + epsilon) + (1 − gate)/σ, of the sum as
+// the working type holds it.
 void forward_row(HostTensors& t, const NormSetting& setting, int64_t row) {
   const int64_t width = setting.width;
   const auto count = static_cast<double>(width);
   HostMatrix& sum = t["sum"];
   double mean = 0;
   for (int64_t c = 0; c < width; ++c) {
-    sum(row, c) = t["residual"](row, c);
-    if (setting.branch == Part::present) sum(row, c) += t["branch"](row, c);
+    const double branch = setting.branch == Part::present ? t["branch"](row, c) : 0;
+    sum(row, c) = t.rounded(t["residual"](row, c) + branch);
     mean += sum(row, c) / count;
   }
   if (setting.kind == NormKind::rmsnorm) mean = 0;
@@ -89,9 +90,9 @@ void add_norm_tensors(HostTensors& tensors, const NormSetting& setting) {
   tensors.input("gain", 1, width, {0.3, 1});
   if (setting.bias == Part::present) {
     tensors.input("bias", 1, width, {0.5});
-    tensors.updated("d_bias", 1, width);
+    tensors.updated("d_bias", 1, width).element = Element::gradient;
   }
-  tensors.updated("d_gain", 1, width);
+  tensors.updated("d_gain", 1, width).element = Element::gradient;
   tensors.written("sum", rows, width).padding = 2;
   HostMatrix& normed = tensors.written("normed", rows, width);
   normed.padding = 1;
@@ -231,7 +232,8 @@ std::vector<OpCase> norm_cases() {
                                                         .epsilon = 1e-6}),
       norm_case("layernorm, one row of seven", 1e-6, {.rows = 1, .width = 7}),
       norm_case("layernorm, large", 1e-6, {.rows = 300, .width = 500}),
-      norm_case("rmsnorm, large", 1e-6, {.kind = kRms, .rows = 200, .width = 768, .bias = kNone}),
+      // 768 squares, where the compiler adds them one after the other: 1.7e-6 measured.
+      norm_case("rmsnorm, large", 3e-6, {.kind = kRms, .rows = 200, .width = 768, .bias = kNone}),
       aliased_case("layernorm, d_sum in d_normed's place", "d_normed"),
       aliased_case("layernorm, d_sum in d_residual's place", "d_residual")};
 }

@@ -56,10 +56,11 @@ void update_reference(HostTensors& t, const UpdateSetting& setting) {
     t["results"](step, 1) = std::isfinite(norm) ? 1 : 0;
     if (!std::isfinite(norm)) continue;
     for (int64_t i = 0; i < setting.elements; ++i) {
-      update_element(t["value"](0, i), t["first"](0, i), t["second"](0, i),
+      update_element(t["master"](0, i), t["first"](0, i), t["second"](0, i),
                      gradient(step, i) * (clips ? setting.gradient_clip / norm : 1), setting,
                      state_at(setting, step + 1));
     }
+    t["value"].values = t["master"].values;
   }
 }
 
@@ -68,11 +69,16 @@ OpCase update_case(const std::string& name, double bound, const UpdateSetting& s
   HostTensors& tensors = op_case.tensors;
   const int64_t elements = setting.elements;
   const int64_t blocks = (elements + Ops::kNormBlock - 1) / Ops::kNormBlock;
-  tensors.input("gradients", setting.steps, elements, {0.2, 0.03});
-  tensors.updated("value", 1, elements, {0.02});
+  tensors.input("gradients", setting.steps, elements, {0.2, 0.03}).element = Element::gradient;
+  const std::vector<double> values = tensors.updated("value", 1, elements, {0.02}).values;
+  // Where there are no masters, it is the value's copy.
+  HostMatrix& master = tensors.updated("master", 1, elements);
+  master.values = values;
+  master.element = Element::gradient;
   for (const char* moment : {"first", "second"}) {
     HostMatrix& matrix = tensors.updated(moment, 1, elements);
     matrix.values.assign(matrix.values.size(), 0);
+    matrix.element = Element::gradient;
   }
   tensors.written("partials", blocks, 1).element = Element::statistics;
   tensors.written("results", setting.steps, 2).element = Element::result;
@@ -82,13 +88,34 @@ OpCase update_case(const std::string& name, double bound, const UpdateSetting& s
       ops.set_step_state(state_at(setting, step + 1));
       ops.sum_of_squares(t["partials"], gradient);
       ops.finish_gradient(t["partials"]);
-      ops.adamw(t["value"], t["first"], t["second"], gradient, setting.adamw);
+      ops.adamw(t["value"], ops.has_masters() ? t["master"] : Tensor(), t["first"], t["second"],
+                gradient, setting.adamw);
+      if (!ops.has_masters()) ops.copy(t["master"], t["value"]);
       const StepResult result = ops.download_step_result();
       const double numbers[] = {result.gradient_norm, result.finite ? 1.0 : 0.0};
       ops.upload(t["results"].row_slice(step, 1), numbers);
     }
   };
   op_case.reference = [=](HostTensors& t) { update_reference(t, setting); };
+  return op_case;
+}
+
+OpCase round_weights_case(const std::string& name, int64_t elements) {
+  OpCase op_case{.name = name};
+  op_case.tensors.input("master", 1, elements, {0.02}).element = Element::gradient;
+  op_case.tensors.written("value", 1, elements);
+  op_case.forward = [](Ops& ops, const DeviceTensors& t) {
+    if (ops.has_masters()) {
+      ops.round_weights(t["value"], t["master"]);
+    } else {
+      ops.copy(t["value"], t["master"]);
+    }
+  };
+  op_case.reference = [](HostTensors& t) {
+    for (size_t i = 0; i < t["master"].values.size(); ++i) {
+      t["value"].values[i] = t.rounded(t["master"].values[i]);
+    }
+  };
   return op_case;
 }
 
@@ -117,6 +144,8 @@ std::vector<OpCase> update_cases() {
                   {.elements = 3 * Ops::kNormBlock + 5,
                    .gradient_clip = 1,
                    .adamw = {.weight_decay = 0.1}}),
+      round_weights_case("round_weights", 33),
+      round_weights_case("round_weights, several blocks", 3 * Ops::kNormBlock + 5),
       skipped_case("adamw, an update with an infinite gradient", HUGE_VAL),
       skipped_case("adamw, an update with a gradient that is no number", std::nan(""))};
 }

@@ -11,6 +11,7 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kBoundInDouble = 1e-12;
+constexpr double kRounding = 0x1p-8;  // to bf16, as a share of the number
 constexpr double kBoundOfGradient = 1e-7;
 constexpr int64_t kMostElements = 150000;  // of a row that is differentiated
 
@@ -43,6 +44,21 @@ double relative_error(const HostMatrix& found, const HostMatrix& wanted) {
     }
   }
   return worst;
+}
+
+double bound_of(const OpCase& op_case, Element element, const Ops& ops) {
+  switch (ops.working_type()) {
+    case DType::f32:
+      return op_case.bound;
+    case DType::f64:
+      return kBoundInDouble;
+    case DType::bf16:
+      // All others are computed in float from the rounded inputs.
+      return op_case.bound + (element == Element::working ? op_case.roundings * kRounding : 0);
+    case DType::i32:
+      break;
+  }
+  throw Error("no Ops works in this type");
 }
 
 int64_t elements_of(const OpCase& op_case) {
@@ -129,13 +145,14 @@ std::vector<Deviation> deviations(const OpCase& op_case, Ops& ops) {
   HostTensors found = op_case.tensors;
   device.download(found);
   HostTensors wanted = op_case.tensors;
+  wanted.round_for(ops);
   op_case.reference(wanted);
 
   std::vector<Deviation> all;
   for (const HostMatrix& matrix : wanted.all()) {
     const double error = relative_error(found[matrix.name], matrix);
     if (matrix.role != Role::input) {
-      all.push_back({matrix.name, error});
+      all.push_back({matrix.name, error, bound_of(op_case, matrix.element, ops)});
     } else if (error != 0) {
       throw Error(op_case.name + ": the input " + matrix.name + " has been written to");
     }
@@ -167,7 +184,7 @@ std::vector<Deviation> gradient_deviations(const OpCase& op_case, Ops& ops) {
       const double slope = slopes(op_case.tensors[input.value], element);
       worst = std::max(worst, difference(gradient(element), slope));
     }
-    all.push_back({input.gradient + " of " + input.value, worst / largest});
+    all.push_back({input.gradient + " of " + input.value, worst / largest, kBoundOfGradient});
   }
   return all;
 }
@@ -184,17 +201,19 @@ std::vector<std::string> different_bits(const OpCase& op_case, Ops& one, Ops& ot
   return names;
 }
 
-void check_equals_reference(const std::vector<OpCase>& cases) {
-  for (const Precision precision : {Precision::fp32, Precision::fp64}) {
-    const auto ops = make_ops(Device::cpu, precision, 2);
-    for (const OpCase& op_case : cases) {
-      const double bound = precision == Precision::fp32 ? op_case.bound : kBoundInDouble;
-      for (const Deviation& deviation : deviations(op_case, *ops)) {
-        INFO(op_case.name << ", " << deviation.tensor
-                          << (precision == Precision::fp32 ? " in float" : " in double"));
-        CHECK(deviation.error <= bound);
-      }
+void check_equals_reference(const std::vector<OpCase>& cases, Ops& ops) {
+  for (const OpCase& op_case : cases) {
+    for (const Deviation& deviation : deviations(op_case, ops)) {
+      INFO(op_case.name << ", " << deviation.tensor << " on " << ops.device_name()
+                        << " in numbers of " << size_of(ops.working_type()) << " bytes");
+      CHECK(deviation.error <= deviation.bound);
     }
+  }
+}
+
+void check_equals_reference(const std::vector<OpCase>& cases) {
+  for (const Precision precision : {Precision::fp32, Precision::bf16, Precision::fp64}) {
+    check_equals_reference(cases, *make_ops(Device::cpu, precision, 2));
   }
 }
 
@@ -206,7 +225,7 @@ void check_equals_finite_differences(const std::vector<OpCase>& cases) {
     if (elements_of(op_case) > kMostElements) continue;
     for (const Deviation& deviation : gradient_deviations(op_case, *ops)) {
       INFO(op_case.name << ", " << deviation.tensor);
-      CHECK(deviation.error <= kBoundOfGradient);
+      CHECK(deviation.error <= deviation.bound);
       ++differentiated;
     }
   }
@@ -214,11 +233,13 @@ void check_equals_finite_differences(const std::vector<OpCase>& cases) {
 }
 
 void check_threads_give_same_bits(const std::vector<OpCase>& cases) {
-  const auto one = make_ops(Device::cpu, Precision::fp32, 1);
-  const auto two = make_ops(Device::cpu, Precision::fp32, 2);
-  for (const OpCase& op_case : cases) {
-    INFO(op_case.name);
-    CHECK(different_bits(op_case, *one, *two) == std::vector<std::string>{});
+  for (const Precision precision : {Precision::fp32, Precision::bf16}) {
+    const auto one = make_ops(Device::cpu, precision, 1);
+    const auto two = make_ops(Device::cpu, precision, 2);
+    for (const OpCase& op_case : cases) {
+      INFO(op_case.name << " on " << one->device_name());
+      CHECK(different_bits(op_case, *one, *two) == std::vector<std::string>{});
+    }
   }
 }
 

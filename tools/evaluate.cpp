@@ -21,6 +21,7 @@ struct Options {
   int64_t batch = 0;
   int64_t most_tokens = 0;
   RunConfig run;
+  std::string precision;                 // "": as in the run
   std::string packing;                   // "": as in the run
   std::optional<bool> mask_eot_targets;  // empty: as in the run
   bool json = false;
@@ -62,12 +63,16 @@ EvaluationOptions evaluation_options(const Options& options, const ModelDescript
   evaluation.tokens_per_sequence = length;
   evaluation.batch = first_positive(options.batch, run.micro_batch, 8);
   evaluation.most_tokens = options.most_tokens;
-  evaluation.packing = row_packing(run.packing);
-  for (const auto& [packing, name] : packing_names) {
-    if (options.packing == name) evaluation.packing = row_packing(packing);
-  }
+  evaluation.packing = row_packing(choice_of(options.packing, packing_names, run.packing));
   evaluation.mask_eot_targets = options.mask_eot_targets.value_or(run.mask_eot_targets);
   return evaluation;
+}
+
+// The device in the precision of the command line, or else of the run.
+std::unique_ptr<Ops> open_device(const Options& options, const ModelDescription& description) {
+  RunConfig run = options.run;
+  run.precision = choice_of(options.precision, precision_names, description.precision);
+  return make_device(run);
 }
 
 TokenCorpus open_files(const Options& options, const ModelDescription& description,
@@ -104,7 +109,7 @@ int evaluate_model(const Options& options) {
                       std::to_string(description.config.vocabulary) +
                       "). Use the tokenizer of the model");
   }
-  const auto ops = make_device(options.run);
+  const auto ops = open_device(options, description);
   Model model(*ops, description.config, {evaluation.batch, evaluation.tokens_per_sequence});
   load_weights(model, directory);
   print(evaluate(model, corpus, evaluation), options.json);
@@ -139,6 +144,9 @@ int main(int argc, char* argv[]) {
   const CLI::Option* mask_flag =
       app.add_flag("--mask-eot-targets,!--no-mask-eot-targets", mask,
                    "do not score end-of-text, or do; the run's by default");
+  app.add_option("--precision", options.precision,
+                 "fp32, bf16, or auto: bf16 on a GPU, fp32 on a CPU; the run's by default")
+      ->check(CLI::IsMember({"auto", "fp32", "bf16"}));
   app.add_option("--threads", options.run.threads, "of the CPU; all cores by default")
       ->check(CLI::Range(1, 4096));
   app.add_flag("--json", options.json, "JSON on stdout");

@@ -3,6 +3,7 @@
 
 #include "data/tokenizer.h"
 #include "engine/checkpoint.h"
+#include "engine/config_names.h"
 #include "engine/device.h"
 #include "engine/generation.h"
 #include "engine/stop_request.h"
@@ -17,6 +18,7 @@ struct Options {
   std::string prompt;
   std::string tokenizer;
   SamplingOptions sampling;
+  std::string precision = "auto";
   RunConfig run;
 };
 
@@ -38,7 +40,9 @@ int generate_text(const Options& options) {
   if (prompt.empty()) prompt.push_back(tokenizer->end_of_text());
   SamplingOptions sampling = options.sampling;
   sampling.end_of_text = tokenizer->end_of_text();
-  const auto ops = make_device(options.run);
+  RunConfig run = options.run;
+  run.precision = choice_of(options.precision, precision_names, PrecisionChoice::automatic);
+  const auto ops = make_device(run);
   const int64_t tokens = std::min<int64_t>(description.config.context, 256);
   Model model(*ops, description.config, {1, tokens});
   load_weights(model, directory);
@@ -76,6 +80,9 @@ int main(int argc, char* argv[]) {
       ->check(CLI::NonNegativeNumber);
   app.add_option("--seed", options.sampling.seed, "of the random choices (0)");
   app.add_option("--tokenizer", options.tokenizer, "the model's own by default");
+  app.add_option("--precision", options.precision,
+                 "fp32, bf16, or auto: bf16 on a GPU, fp32 on a CPU (auto)")
+      ->check(CLI::IsMember({"auto", "fp32", "bf16"}));
   app.add_option("--threads", options.run.threads, "of the CPU; all cores by default")
       ->check(CLI::Range(1, 4096));
   return normlab::run_main(app, argc, argv, [&] { return normlab::generate_text(options); });

@@ -2,6 +2,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/config.h"
+#include "engine/config_names.h"
 #include "engine/log.h"
 #include "engine/plan.h"
 #include "engine/stop_request.h"
@@ -47,6 +48,7 @@ nlohmann::ordered_json json_of(const YamlNode& node) {
 void print_plan_json(const RunPlan& plan, const Config& config) {
   nlohmann::ordered_json out;
   out["parameters"] = plan.parameters;
+  out["precision"] = name_of(plan.precision, precision_names);
   out["tokens_per_step"] = plan.tokens_per_step;
   out["passes_per_step"] = plan.passes_per_step;
   out["memory_bytes"] = {
@@ -62,6 +64,7 @@ void print_plan_json(const RunPlan& plan, const Config& config) {
 void print_plan(const RunPlan& plan, const Config& config) {
   std::cout << to_yaml(config) << "\n# plan (nothing was allocated)\n"
             << "parameters:       " << count_text(plan.parameters) << "\n"
+            << "precision:        " << name_of(plan.precision, precision_names) << "\n"
             << "tokens per step:  " << count_text(plan.tokens_per_step) << " in "
             << plan.passes_per_step << (plan.passes_per_step == 1 ? " pass\n" : " passes\n")
             << "FLOPs per token:  " << count_text(static_cast<long long>(plan.flops_per_token))

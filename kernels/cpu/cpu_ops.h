@@ -27,7 +27,9 @@ class CpuOps final : public Ops {
 
   std::string device_name() const override;
   DType working_type() const override { return dtype_of<Scalar>(); }
+  DType gradient_type() const override { return dtype_of<Scalar>(); }
   DType statistics_type() const override { return dtype_of<Scalar>(); }
+  bool has_masters() const override { return false; }
   Memory allocate(int64_t bytes) override;
   Memory allocate_pinned(int64_t bytes) override { return allocate(bytes); }
   Stream create_stream() override { return {}; }
@@ -85,8 +87,9 @@ class CpuOps final : public Ops {
 
   void sum_of_squares(Tensor partials, ConstTensor gradient) override;
   void finish_gradient(ConstTensor partials) override;
-  void adamw(Tensor value, Tensor first_moment, Tensor second_moment, ConstTensor gradient,
-             const AdamW& settings) override;
+  void round_weights(Tensor value, ConstTensor master) override;
+  void adamw(Tensor value, Tensor master, Tensor first_moment, Tensor second_moment,
+             ConstTensor gradient, const AdamW& settings) override;
 
  private:
   // c = op(a) · op(b) + beta · c, cut into tiles that depend on the shape alone.

@@ -35,8 +35,14 @@ void CpuOps<Scalar>::finish_gradient(ConstTensor partials) {
 }
 
 template <typename Scalar>
-void CpuOps<Scalar>::adamw(Tensor value, Tensor first_moment, Tensor second_moment,
+void CpuOps<Scalar>::round_weights(Tensor, ConstTensor) {
+  check(has_masters(), "round_weights: weights that have masters");
+}
+
+template <typename Scalar>
+void CpuOps<Scalar>::adamw(Tensor value, Tensor master, Tensor first_moment, Tensor second_moment,
                            ConstTensor gradient, const AdamW& settings) {
+  check(!master, "adamw: no master");
   if (!state_.finite) return;
   const bool decoupled = settings.kind == WeightDecay::decoupled;
   const AdamStep<Scalar> step{

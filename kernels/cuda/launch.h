@@ -16,8 +16,8 @@ struct LaunchShape {
   cudaStream_t stream = nullptr;
 };
 
-// Enqueues kernel(arguments…) on the stream. Throws Error, naming the kernel, where the launch is
-// beyond what the device has.
+// Enqueues kernel(arguments…) on the stream; launches in the .cu file that defines the kernel.
+// Throws Error, naming the kernel, where the launch is beyond what the device has.
 template <typename... Parameters, typename... Arguments>
 void launch(const char* name, void (*kernel)(Parameters...), const LaunchShape& shape,
             Arguments&&... arguments) {

@@ -1,45 +1,60 @@
 #include "tests/emulator/fiber.h"
 
-#include <cstdint>
+#include <sys/mman.h>
+
 #include <stdexcept>
 
 #include "tests/emulator/sanitizers.h"
+#include "tests/emulator/switch/stack_switch.h"
 
 namespace normlab::emulator {
 namespace {
 
+constexpr size_t kPageBytes = 4096;
+constexpr size_t kGuardBytes = 16 * kPageBytes;  // also a page of systems with larger ones
 // Kernels keep tiles in "registers", which are this stack here; the sanitizers widen every frame.
-constexpr size_t kStackBytes = 256 * 1024;
+// A page more than a power of two, lest they share their places in the processor's caches.
+constexpr size_t kStackBytes = 256 * 1024 + kPageBytes;
 
 }  // namespace
 
+Stack::Stack(unsigned number) {
+  void* memory = mmap(nullptr, kGuardBytes + kStackBytes, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED) throw std::runtime_error("no memory for a fiber's stack");
+  bottom_ = static_cast<std::byte*>(memory) + kGuardBytes;
+  if (mprotect(memory, kGuardBytes, PROT_NONE) != 0) {
+    munmap(memory, kGuardBytes + kStackBytes);
+    throw std::runtime_error("a fiber's stack cannot be guarded");
+  }
+  constexpr size_t kStepBytes = 5 * 64;
+  bytes_ = kStackBytes - number * kStepBytes % kPageBytes;
+}
+
+Stack::~Stack() {
+  if (bottom_ != nullptr) munmap(bottom_ - kGuardBytes, kGuardBytes + kStackBytes);
+}
+
 Fiber::Fiber() : tsan_fiber_(tsan::current_fiber()) {}
 
-Fiber::Fiber(Main main, void* argument)
-    : stack_(new std::byte[kStackBytes]),
-      stack_bottom_(stack_.get()),
-      stack_bytes_(kStackBytes),
+Fiber::Fiber(Main main, void* argument, unsigned number)
+    : tsan_fiber_(tsan::create_fiber()),
+      stack_(number),
+      stack_bottom_(stack_.bottom()),
+      stack_bytes_(stack_.bytes()),
       main_(main),
-      argument_(argument),
-      tsan_fiber_(tsan::create_fiber()) {
-  if (getcontext(&context_) != 0) throw std::runtime_error("getcontext failed");
-  context_.uc_stack.ss_sp = stack_.get();
-  context_.uc_stack.ss_size = kStackBytes;
-  context_.uc_link = nullptr;
-  // makecontext passes ints only.
-  const auto self = reinterpret_cast<uintptr_t>(this);
-  makecontext(&context_, reinterpret_cast<void (*)()>(enter), 2, static_cast<unsigned>(self >> 32),
-              static_cast<unsigned>(self));
+      argument_(argument) {
+  place_ = prepare_stack(stack_.bottom(), stack_.bytes(), enter, this);
 }
 
 Fiber::~Fiber() {
-  if (stack_ != nullptr) tsan::destroy_fiber(tsan_fiber_);
+  if (stack_.bottom() != nullptr) tsan::destroy_fiber(tsan_fiber_);
 }
 
-void Fiber::enter(unsigned high, unsigned low) {
-  auto* self = reinterpret_cast<Fiber*>((uintptr_t{high} << 32) | low);
-  finish_switch(*self);
-  self->main_(self->argument_);
+void Fiber::enter(void* self) {
+  auto* fiber = static_cast<Fiber*>(self);
+  finish_switch(*fiber);
+  fiber->main_(fiber->argument_);
 }
 
 // On the stack of the fiber that goes on: where it came from is now known to AddressSanitizer.
@@ -55,10 +70,10 @@ void Fiber::finish_switch(Fiber& arrived) {
 }
 
 void switch_fiber(Fiber& from, Fiber& to) {
-  to.came_from_ = &from;
+  if constexpr (asan::kPresent) to.came_from_ = &from;
   asan::start_switch(&from.asan_fake_stack_, to.stack_bottom_, to.stack_bytes_);
   tsan::switch_to(to.tsan_fiber_);
-  swapcontext(&from.context_, &to.context_);
+  switch_stack(&from.place_, to.place_);
   Fiber::finish_switch(from);
 }
 

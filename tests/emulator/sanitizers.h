@@ -23,6 +23,7 @@ void AnnotateIgnoreWritesBegin(const char* file, int line);
 void AnnotateIgnoreWritesEnd(const char* file, int line);
 }
 
+constexpr bool kPresent = true;
 constexpr unsigned kNoSynchronization = 1;
 
 inline void* create_fiber() { return __tsan_create_fiber(0); }
@@ -32,22 +33,18 @@ inline void switch_to(void* fiber) { __tsan_switch_to_fiber(fiber, kNoSynchroniz
 inline void acquire(void* address) { __tsan_acquire(address); }
 inline void release(void* address) { __tsan_release(address); }
 
-class Quiet {
- public:
-  Quiet() {
-    AnnotateIgnoreReadsBegin("", 0);
-    AnnotateIgnoreWritesBegin("", 0);
-  }
-  ~Quiet() {
-    AnnotateIgnoreWritesEnd("", 0);
-    AnnotateIgnoreReadsEnd("", 0);
-  }
-  Quiet(const Quiet&) = delete;
-  Quiet& operator=(const Quiet&) = delete;
-};
+inline void look_away() {
+  AnnotateIgnoreReadsBegin("", 0);
+  AnnotateIgnoreWritesBegin("", 0);
+}
+inline void look_again() {
+  AnnotateIgnoreWritesEnd("", 0);
+  AnnotateIgnoreReadsEnd("", 0);
+}
 
 #else
 
+constexpr bool kPresent = false;
 inline void* create_fiber() { return nullptr; }
 inline void destroy_fiber(void*) {}
 inline void* current_fiber() { return nullptr; }
@@ -55,12 +52,19 @@ inline void switch_to(void*) {}
 inline void acquire(void*) {}
 inline void release(void*) {}
 
-class Quiet {
- public:
-  Quiet() {}
-};
+inline void look_away() {}
+inline void look_again() {}
 
 #endif
+
+// While it lives, ThreadSanitizer does not look.
+class Quiet {
+ public:
+  Quiet() { look_away(); }
+  ~Quiet() { look_again(); }
+  Quiet(const Quiet&) = delete;
+  Quiet& operator=(const Quiet&) = delete;
+};
 
 }  // namespace normlab::emulator::tsan
 
@@ -73,6 +77,7 @@ void __sanitizer_start_switch_fiber(void** fake_stack, const void* bottom, size_
 void __sanitizer_finish_switch_fiber(void* fake_stack, const void** bottom, size_t* bytes);
 }
 
+constexpr bool kPresent = true;
 inline void start_switch(void** fake_stack, const void* bottom, size_t bytes) {
   __sanitizer_start_switch_fiber(fake_stack, bottom, bytes);
 }
@@ -82,6 +87,7 @@ inline void finish_switch(void* fake_stack, const void** bottom, size_t* bytes) 
 
 #else
 
+constexpr bool kPresent = false;
 inline void start_switch(void**, const void*, size_t) {}
 inline void finish_switch(void*, const void**, size_t*) {}
 

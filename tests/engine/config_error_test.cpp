@@ -73,9 +73,8 @@ TEST_CASE("config: a key that is planned is said to be not built yet") {
        {"norm_removal={mlp: {start: 20}}", "norm_removal.mlp.start=20", "diagnostics.every=5",
         "model.norm.branch=layerscale", "model.norm.post_layers=3", "model.norm.kind=dyt",
         "model.norm.kind=derf", "model.norm.placement=lns", "model.norm.placement=mix",
-        "model.init.kind=depth_scaled", "parallel.zero_stage=2", "run.precision=bf16",
-        "run.precision=pure_bf16", "run.pure_bf16=weights", "data.tokenizer=gpt2:dir",
-        "evaluation.reference_batch=64"}) {
+        "model.init.kind=depth_scaled", "parallel.zero_stage=2", "run.precision=pure_bf16",
+        "run.pure_bf16=weights", "data.tokenizer=gpt2:dir", "evaluation.reference_batch=64"}) {
     CHECK(contains(override_complaint(assignment), "is not built yet"));
   }
   // What asks for nothing is granted.

@@ -121,10 +121,11 @@ TEST_CASE("config: a text is not split where validation is given") {
 }
 
 TEST_CASE("config: betas, names and integers with underscores are read") {
-  Config config = parse(minimal + "evaluation: {tokens: 1_000_000}\n",
-                        {"optimizer.betas=[0.8, 0.95]", "optimizer.name=adam",
-                         "optimizer.loss_average=micro_batch", "schedule.kind=wsd",
-                         "run.device=cuda", "data.packing=padded", "parallel.reproducible=true"});
+  Config config =
+      parse(minimal + "evaluation: {tokens: 1_000_000}\n",
+            {"optimizer.betas=[0.8, 0.95]", "optimizer.name=adam",
+             "optimizer.loss_average=micro_batch", "schedule.kind=wsd", "run.device=cuda",
+             "run.precision=bf16", "data.packing=padded", "parallel.reproducible=true"});
   CHECK(config.evaluation.tokens == 1'000'000);
   CHECK(config.optimizer.beta1 == 0.8);
   CHECK(config.optimizer.beta2 == 0.95);
@@ -132,6 +133,7 @@ TEST_CASE("config: betas, names and integers with underscores are read") {
   CHECK(config.optimizer.loss_average == LossAverage::micro_batch);
   CHECK(config.schedule.kind == ScheduleKind::wsd);
   CHECK(config.run.device == DeviceChoice::cuda);
+  CHECK(config.run.precision == PrecisionChoice::bf16);
   CHECK(config.data.packing == Packing::padded);
   CHECK(config.parallel.reproducible);
 }
@@ -143,7 +145,7 @@ TEST_CASE("config: what to_yaml writes reads back to an equal configuration") {
        "run.directory=010"},
       {"data.text=[x, y]", "data.packing=padded", "optimizer.betas=[0.1, 0.30000000000000004]",
        "optimizer.learning_rate=6.103515625e-05", "optimizer.epsilon=1e-37"},
-      {"data.text=[x, y]", "data.validation={a: [b]}"},
+      {"data.text=[x, y]", "data.validation={a: [b]}", "run.precision=bf16"},
       {"model={family: llama, size: 9m, layers: null, width: null, heads: null}",
        "model.rope_base=500000.5"},
       {"model={from: dir, family: llama, layers: null, width: null, heads: null}"},
@@ -176,13 +178,13 @@ TEST_CASE("config: to_yaml writes every known key but those that exclude each ot
 
 TEST_CASE("config: differences names what changed but not what may change") {
   std::string before = to_yaml(parse(minimal));
-  std::string after =
-      to_yaml(parse(minimal, {"optimizer.learning_rate=2e-3", "data.text=[a]", "evaluation.every=5",
-                              "checkpoint.keep=9", "guard.nonfinite_steps=1", "run.directory=y",
-                              "run.threads=3", "run.device=cpu", "schedule.stop_step=50"}));
-  CHECK(differences(before, after) == Texts{"data.grammar.documents: 2000 → absent",
-                                            "data.text: absent → [\"a\"]",
-                                            "optimizer.learning_rate: 0.001 → 0.002"});
+  std::string after = to_yaml(parse(
+      minimal, {"optimizer.learning_rate=2e-3", "data.text=[a]", "evaluation.every=5",
+                "checkpoint.keep=9", "guard.nonfinite_steps=1", "run.directory=y", "run.threads=3",
+                "run.device=cpu", "run.precision=bf16", "schedule.stop_step=50"}));
+  CHECK(differences(before, after) ==
+        Texts{"data.grammar.documents: 2000 → absent", "data.text: absent → [\"a\"]",
+              "optimizer.learning_rate: 0.001 → 0.002", "run.precision: auto → bf16"});
   CHECK(
       differences("optimizer: {learning_rate: 1e-3}", "optimizer: {learning_rate: 0.001}").empty());
 }

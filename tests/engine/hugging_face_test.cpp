@@ -79,7 +79,8 @@ TEST_CASE("config.json: what is written is read back to the same model") {
         config.tie_embeddings = family == Family::llama;
         config.dropout = 0.1;
         if (family == Family::llama) config.rope_base = 12345.5;
-        const std::string text = config_json({config, "bytes", 7, 5, Packing::padded, true});
+        const std::string text =
+            config_json({config, "bytes", 7, 5, Packing::padded, true, PrecisionChoice::bf16});
         INFO(text);
         const ModelDescription description = read(text);
         check_same(description.config, config);
@@ -88,6 +89,7 @@ TEST_CASE("config.json: what is written is read back to the same model") {
         CHECK(description.sequence_length == 5);
         CHECK(description.packing == Packing::padded);
         CHECK(description.mask_eot_targets);
+        CHECK(description.precision == PrecisionChoice::bf16);
         // Only what other programs compute alike may look like theirs.
         const bool plain =
             placement == NormPlacement::pre &&

@@ -36,13 +36,18 @@ struct Numbers {
   std::vector<double> values, gradients, first, second;
 };
 
+// The weights in full: the masters where there are some.
+Tensor weights_of(SmallModel& small, const Optimizer& optimizer) {
+  return optimizer.masters() ? optimizer.masters() : small.model.values();
+}
+
 Numbers numbers_of(SmallModel& small, const Optimizer& optimizer) {
   const auto wide = [&](ConstTensor tensor) {
     const std::vector<float> narrow = download_floats(*small.ops, tensor);
     return std::vector<double>(narrow.begin(), narrow.end());
   };
-  return {wide(small.model.values()), wide(small.model.gradients()), wide(optimizer.first_moment()),
-          wide(optimizer.second_moment())};
+  return {wide(weights_of(small, optimizer)), wide(small.model.gradients()),
+          wide(optimizer.first_moment()), wide(optimizer.second_moment())};
 }
 
 // Update number `update` of element i, in double, straight from the papers' algorithms.
@@ -108,6 +113,7 @@ TEST_CASE("optimizer: with zero gradients only matrices decay, and embeddings wh
 }
 
 TEST_CASE("optimizer: three updates are those of the plain algorithm") {
+  const Precision precision = GENERATE(Precision::fp32, Precision::bf16);
   for (const OptimizerKind kind : {OptimizerKind::adamw, OptimizerKind::adam}) {
     for (const double clip : {0.0, 0.25}) {
       OptimizerConfig config;
@@ -115,7 +121,7 @@ TEST_CASE("optimizer: three updates are those of the plain algorithm") {
       config.weight_decay = 0.1;
       config.beta2 = 0.95;
       config.epsilon = 1e-3;
-      SmallModel small(small_config(Family::gpt2), Purpose::training);
+      SmallModel small(small_config(Family::gpt2), Purpose::training, 2, precision);
       small.ops->zero(small.model.gradients());
       fill_gradients(small);
       Optimizer optimizer(small.model, config);

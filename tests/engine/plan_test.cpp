@@ -1,14 +1,39 @@
 #include "engine/plan.h"
 
+#include <algorithm>
+
 #include "catch.h"
 #include "config_text.h"
 #include "engine/corpus.h"
+#include "engine/evaluation.h"
 #include "engine/optimizer.h"
 #include "engine/trainer.h"
+#include "kernels/cpu/rounding_ops.h"
 #include "temporary_folder.h"
 
 using namespace normlab;
 using namespace normlab::test;
+
+namespace {
+
+// Operations in float that remember the largest piece of memory asked for.
+class LargestAllocation final : public ForwardingOps {
+ public:
+  explicit LargestAllocation(std::unique_ptr<Ops> ops = make_ops(Device::cpu, Precision::fp32, 1))
+      : ForwardingOps(*ops), ops_(std::move(ops)) {}
+  Memory allocate(int64_t bytes) override {
+    bytes_ = std::max(bytes_, bytes);
+    return ops().allocate(bytes);
+  }
+  void forget() { bytes_ = 0; }
+  int64_t bytes() const { return bytes_; }
+
+ private:
+  std::unique_ptr<Ops> ops_;
+  int64_t bytes_ = 0;
+};
+
+}  // namespace
 
 TEST_CASE("gradient_tree_levels: a buffer for each level above the leaves") {
   const std::vector<std::pair<int64_t, int>> levels = {{1, 0}, {2, 1}, {3, 2}, {4, 2},
@@ -55,6 +80,60 @@ TEST_CASE("plan: the weights and moments of the plan are those that are allocate
   CHECK(plan.gradients_bytes == model.gradients().elements() * 4);
   CHECK(plan.optimizer_bytes ==
         (optimizer.first_moment().elements() + optimizer.second_moment().elements()) * 4);
+}
+
+TEST_CASE("plan: bf16 halves the weights and adds masters to the moments") {
+  Config wide_config = parse(minimal, {"run.device=cpu"});
+  Config config = parse(minimal, {"run.device=cpu", "run.precision=bf16"});
+  const RunPlan wide = plan_run(wide_config), plan = plan_run(config);
+  CHECK(wide.precision == PrecisionChoice::fp32);
+  CHECK(plan.precision == PrecisionChoice::bf16);
+  CHECK(2 * plan.weights_bytes == wide.weights_bytes);
+  CHECK(plan.gradients_bytes == wide.gradients_bytes);
+  CHECK(2 * plan.optimizer_bytes == 3 * wide.optimizer_bytes);
+  CHECK(plan.activations_bytes < wide.activations_bytes);
+  const auto ops = make_ops(Device::cpu, Precision::bf16, 1);
+  Model model(*ops, config.model, {4, 256, Purpose::training});
+  const Optimizer optimizer(model, config.optimizer);
+  CHECK(plan.weights_bytes == model.values().elements() * 2);
+  CHECK(plan.gradients_bytes == model.gradients().elements() * 4);
+  CHECK(plan.optimizer_bytes == 3 * optimizer.masters().elements() * 4);
+}
+
+TEST_CASE("plan: in bf16 on the CPU the workspace holds the float copies of the largest verb") {
+  // What is largest: the head; the activation of many rows; the embedding of few.
+  const std::vector<std::vector<std::string>> cases = {
+      {"model.vocabulary=3000"},
+      {"model.family=llama", "model.feed_forward=90", "data.sequence_length=64"},
+      {"model.family=gpt2", "model.context=9000", "data.sequence_length=1",
+       "batch={tokens_per_step: 1, micro_batch: 1}"}};
+  for (std::vector<std::string> overrides : cases) {
+    INFO(overrides.back());
+    overrides.push_back("run.device=cpu");
+    Config wide_config = parse(minimal, overrides);
+    overrides.push_back("run.precision=bf16");
+    Config config = parse(minimal, overrides);
+    const int64_t planned =
+        plan_run(config).workspace_bytes - plan_run(wide_config).workspace_bytes;
+    auto watched = std::make_unique<LargestAllocation>();
+    LargestAllocation& seen = *watched;
+    RoundingOps ops(std::move(watched), 1);
+    const int64_t batch = config.batch.micro_batch, tokens = config.data.sequence_length;
+    Model model(ops, config.model, {batch, tokens, Purpose::training});
+    BatchUploader uploader(ops, batch, tokens);
+    HostBatch host;
+    host.sequences = batch;
+    host.tokens_per_sequence = tokens;
+    host.tokens.resize(static_cast<size_t>(batch * tokens));
+    host.targets.resize(static_cast<size_t>(batch * tokens));
+    seen.forget();
+    const Batch there = uploader.upload(host, 0, batch);
+    model.forward(there, Pass::training);
+    model.backward(there);
+    CHECK(planned <= seen.bytes());
+    // Copies begin on cache lines.
+    CHECK(planned > seen.bytes() - 9 * 64);
+  }
 }
 
 TEST_CASE("plan: the workspace holds what the CPU's kernels keep") {

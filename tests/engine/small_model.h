@@ -30,8 +30,8 @@ inline ModelConfig small_config(Family family) {
 class SmallModel {
  public:
   explicit SmallModel(const ModelConfig& config, Purpose purpose = Purpose::inference,
-                      int64_t micro_batch = 2)
-      : ops(make_ops(Device::cpu, Precision::fp32, 1)),
+                      int64_t micro_batch = 2, Precision precision = Precision::fp32)
+      : ops(make_ops(Device::cpu, precision, 1)),
         model(*ops, config, {micro_batch, config.context, purpose}) {
     model.initialize(11);
   }
@@ -44,8 +44,8 @@ class SmallModel {
     ops->upload(row, tokens.data());
     model.forward({row, {}}, Pass::evaluation);
     const int64_t vocabulary = model.config().vocabulary;
-    const Memory room = ops->allocate(vocabulary * size_of(DType::f32));
-    const Tensor out(room.data(), DType::f32, {1, vocabulary});
+    const Memory room = ops->allocate(vocabulary * size_of(ops->working_type()));
+    const Tensor out(room.data(), ops->working_type(), {1, vocabulary});
     model.head(out, model.final_activation().row_slice(count - 1, 1));
     return download_floats(*ops, out);
   }

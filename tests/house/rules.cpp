@@ -36,9 +36,9 @@ const std::vector<Package> packages = {
     {"oneDNN", {"dnnl", "oneapi/dnnl"}, {"kernels/cpu/"}},
     {"OpenMP", {"omp.h"}, {"kernels/cpu/"}},
     {"CUDA",
-     {"cuda", "cublas", "cudnn", "curand", "cub/", "thrust/", "cooperative_groups", "mma.h", "nvtx",
-      "nvToolsExt"},
-     {"kernels/cuda/", "tests/emulator/"}},
+     {"cuda.h", "cuda_runtime", "cuda_bf16", "cuda/", "cublas", "cudnn", "curand", "cub/",
+      "thrust/", "cooperative_groups", "mma.h", "nvtx", "nvToolsExt"},
+     {"kernels/cuda/", "tests/emulator/", "tests/emulated/", "tests/conformance/"}},
     // The emulator's NCCL is built on MPI.
     {"NCCL and MPI", {"nccl", "mpi.h"}, {"engine/communicator", "tests/emulator/"}},
     {"yaml-cpp", {"yaml-cpp/"}, {"engine/yaml_tree"}},

@@ -12,6 +12,13 @@ TEST_CASE("make_ops: works in the type that is asked for") {
   CHECK(make_ops(Device::cpu, Precision::fp32)->working_type() == DType::f32);
   CHECK(make_ops(Device::cpu, Precision::fp64)->working_type() == DType::f64);
   CHECK(make_ops(Device::cpu, Precision::fp32, 2)->device_name() == "CPU, 2 threads");
+  CHECK(!make_ops(Device::cpu, Precision::fp32)->has_masters());
+  const auto rounding = make_ops(Device::cpu, Precision::bf16, 1);
+  CHECK(rounding->working_type() == DType::bf16);
+  CHECK(rounding->gradient_type() == DType::f32);
+  CHECK(rounding->statistics_type() == DType::f32);
+  CHECK(rounding->has_masters());
+  CHECK(rounding->device_name() == "CPU, 1 thread, rounds to bf16");
 }
 
 TEST_CASE("make_ops: a device that is not there is refused in words") {

@@ -26,7 +26,7 @@ TEST_CASE("finish_gradient: a loss that is not finite stops the update") {
     ops->set_step_state({.learning_rate = 0.1});
     ops->sum_of_squares(t["partials"], t["gradient"]);
     ops->finish_gradient(t["partials"]);
-    ops->adamw(t["value"], t["first"], t["second"], t["gradient"], {});
+    ops->adamw(t["value"], {}, t["first"], t["second"], t["gradient"], {});
   };
   const auto before = t.bytes("value");
   ops->zero_loss();
@@ -49,7 +49,7 @@ TEST_CASE("adamw: learning rate 0 leaves the value and moves the moments") {
   const auto value = t.bytes("value");
   const auto first = t.bytes("first");
   ops->set_step_state({.learning_rate = 0});
-  ops->adamw(t["value"], t["first"], t["second"], t["gradient"], {.weight_decay = 0.1});
+  ops->adamw(t["value"], {}, t["first"], t["second"], t["gradient"], {.weight_decay = 0.1});
   CHECK(t.bytes("value") == value);
   CHECK(t.bytes("first") != first);
 }

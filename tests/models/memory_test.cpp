@@ -8,7 +8,7 @@ namespace {
 
 ModelMemory measured(ModelConfig config, const Workload& workload) {
   config.context = std::max(config.context, workload.tokens);
-  return measure_model(config, workload, DType::f32, DType::f32);
+  return measure_model(config, workload, number_types(Precision::fp32));
 }
 
 // Records where each chunk of logits begins.
@@ -23,7 +23,7 @@ class ChunkReader final : public Probe {
 }  // namespace
 
 TEST_CASE("measure_model: is what a model allocates, in training and inference") {
-  for (const Precision precision : {Precision::fp32, Precision::fp64}) {
+  for (const Precision precision : {Precision::fp32, Precision::bf16, Precision::fp64}) {
     const auto ops = make_ops(Device::cpu, precision, 1);
     for (TinyCase tiny : tiny_cases()) {
       for (const double dropout : {0.0, 0.1}) {
@@ -33,17 +33,39 @@ TEST_CASE("measure_model: is what a model allocates, in training and inference")
           const Workload workload{tiny.batch, tiny.tokens, purpose};
           WatchingOps watching(*ops);
           const Model model(watching, tiny.config, workload);
-          const ModelMemory memory =
-              measure_model(tiny.config, workload, ops->working_type(), ops->statistics_type());
+          const ModelMemory memory = measure_model(tiny.config, workload, number_types(precision));
           CHECK(watching.allocated_bytes() ==
                 memory.weights_bytes + memory.gradients_bytes + memory.activations_bytes);
-          CHECK(model.values().elements() * size_of(ops->working_type()) == memory.weights_bytes);
+          const int64_t elements = model.values().elements();
+          CHECK(memory.weights_bytes == elements * size_of(ops->working_type()));
           CHECK(memory.gradients_bytes ==
-                (purpose == Purpose::training ? memory.weights_bytes : 0));
+                (purpose == Purpose::training ? elements * size_of(ops->gradient_type()) : 0));
         }
       }
     }
   }
+}
+
+TEST_CASE("number_types: a precision has the types of its device") {
+  for (const Precision precision : {Precision::fp32, Precision::bf16, Precision::fp64}) {
+    const NumberTypes found = number_types(*make_ops(Device::cpu, precision, 1));
+    const NumberTypes types = number_types(precision);
+    CHECK(types.working == found.working);
+    CHECK(types.gradient == found.gradient);
+    CHECK(types.statistics == found.statistics);
+    CHECK(types.has_masters == found.has_masters);
+  }
+}
+
+TEST_CASE("measure_model: in bf16 weights take half the bytes, gradients as many") {
+  const ModelConfig config = gpt2_config("small");
+  const Workload workload = training(4, 1024);
+  const ModelMemory wide = measure_model(config, workload, number_types(Precision::fp32));
+  const ModelMemory narrow = measure_model(config, workload, number_types(Precision::bf16));
+  CHECK(2 * narrow.weights_bytes == wide.weights_bytes);
+  CHECK(narrow.gradients_bytes == wide.gradients_bytes);
+  CHECK(static_cast<double>(narrow.activations_bytes) <
+        0.52 * static_cast<double>(wide.activations_bytes));
 }
 
 TEST_CASE("lay_out_activations: measuring and taking come to the same peak") {

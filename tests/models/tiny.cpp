@@ -5,6 +5,7 @@
 #include <limits>
 #include <numbers>
 
+#include "kernels/bfloat16.h"
 #include "kernels/random.h"
 
 namespace normlab {
@@ -151,10 +152,14 @@ std::vector<double> TinyModel::read(ConstTensor tensor) const {
   std::vector<double> values(static_cast<size_t>(tensor.elements()));
   const auto columns = static_cast<size_t>(tensor.columns());
   std::vector<float> narrow(columns);
+  std::vector<BFloat16> half(columns);
   for (int64_t row = 0; row < tensor.rows(); ++row) {
     double* line = values.data() + static_cast<size_t>(row) * columns;
     if (tensor.dtype == DType::f64) {
       ops.download(line, tensor.row_slice(row, 1));
+    } else if (tensor.dtype == DType::bf16) {
+      ops.download(half.data(), tensor.row_slice(row, 1));
+      std::transform(half.begin(), half.end(), line, to_float);
     } else {
       ops.download(narrow.data(), tensor.row_slice(row, 1));
       std::copy(narrow.begin(), narrow.end(), line);
@@ -164,10 +169,14 @@ std::vector<double> TinyModel::read(ConstTensor tensor) const {
 }
 
 void TinyModel::write(Tensor tensor, const std::vector<double>& values) {
+  const std::vector<float> narrow(values.begin(), values.end());
   if (tensor.dtype == DType::f64) {
     ops.upload(tensor, values.data());
+  } else if (tensor.dtype == DType::bf16) {
+    std::vector<BFloat16> half(narrow.size());
+    std::transform(narrow.begin(), narrow.end(), half.begin(), round_to_bfloat16);
+    ops.upload(tensor, half.data());
   } else {
-    const std::vector<float> narrow(values.begin(), values.end());
     ops.upload(tensor, narrow.data());
   }
 }
@@ -192,6 +201,10 @@ Workload inference(int64_t micro_batch, int64_t tokens) {
 
 std::unique_ptr<Ops> single_precision(int threads) {
   return make_ops(Device::cpu, Precision::fp32, threads);
+}
+
+std::unique_ptr<Ops> bf16_precision(int threads) {
+  return make_ops(Device::cpu, Precision::bf16, threads);
 }
 
 std::unique_ptr<Ops> double_precision() { return make_ops(Device::cpu, Precision::fp64, 1); }

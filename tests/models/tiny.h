@@ -57,7 +57,7 @@ class TinyModel {
   std::vector<double> logits(const HostBatch& host);
   std::vector<double> gradients() { return read(model.gradients()); }
   void zero_gradients() { ops.zero(model.gradients()); }
-  // Numbers of a tensor of any row stride, in its order.
+  // Numbers of a tensor of any row stride, in its order; written, they are rounded to its type.
   std::vector<double> read(ConstTensor tensor) const;
   void write(Tensor tensor, const std::vector<double>& values);
   // Norm site i takes gates[i % size]: 1 is live, 0 frozen, else tapering; σ in [0.7, 1].
@@ -77,6 +77,7 @@ Workload inference(int64_t micro_batch, int64_t tokens);
 
 std::unique_ptr<Ops> single_precision(int threads = 1);
 std::unique_ptr<Ops> double_precision();
+std::unique_ptr<Ops> bf16_precision(int threads = 1);
 
 // Equal numbers; in a check of its own, because Catch would print all of them.
 bool same_bits(const std::vector<double>& one, const std::vector<double>& other);

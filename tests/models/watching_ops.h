@@ -3,111 +3,24 @@
 
 #include <cstring>
 
-#include "kernels/ops.h"
+#include "kernels/forwarding_ops.h"
 
 namespace normlab {
 
-class WatchingOps final : public Ops {
+class WatchingOps final : public ForwardingOps {
  public:
-  explicit WatchingOps(Ops& ops) : ops_(ops) {}
+  using ForwardingOps::ForwardingOps;
   int64_t allocated_bytes() const { return allocated_bytes_; }
 
   Memory allocate(int64_t bytes) override {
     allocated_bytes_ += bytes;
-    Memory memory = ops_.allocate(bytes);
+    Memory memory = ops().allocate(bytes);
     // On the CPU alone: there the host may write it. All bits set is a NaN of every float type.
     std::memset(memory.data(), 0xFF, static_cast<size_t>(bytes));
     return memory;
   }
-  Memory allocate_pinned(int64_t bytes) override { return ops_.allocate_pinned(bytes); }
-  std::string device_name() const override { return ops_.device_name(); }
-  DType working_type() const override { return ops_.working_type(); }
-  DType statistics_type() const override { return ops_.statistics_type(); }
-  Stream create_stream() override { return ops_.create_stream(); }
-  Event create_event() override { return ops_.create_event(); }
-  void record(Event event, Stream stream) override { ops_.record(event, stream); }
-  void wait(Stream stream, Event event) override { ops_.wait(stream, event); }
-  void synchronize() override { ops_.synchronize(); }
-  void upload(Tensor target, const void* source) override { ops_.upload(target, source); }
-  void upload_async(Tensor target, const void* source, Stream stream) override {
-    ops_.upload_async(target, source, stream);
-  }
-  void download(void* target, ConstTensor source) override { ops_.download(target, source); }
-  void set_step_state(const StepState& state) override { ops_.set_step_state(state); }
-  StepResult download_step_result() override { return ops_.download_step_result(); }
-  void zero(Tensor y) override { ops_.zero(y); }
-  void copy(Tensor y, ConstTensor x) override { ops_.copy(y, x); }
-  void add(Tensor y, ConstTensor a, ConstTensor b) override { ops_.add(y, a, b); }
-  void embedding_forward(Tensor x, ConstTensor tokens, ConstTensor token_table,
-                         ConstTensor position_table, int64_t first_position) override {
-    ops_.embedding_forward(x, tokens, token_table, position_table, first_position);
-  }
-  void embedding_backward(Tensor d_token_table, Tensor d_position_table, ConstTensor d_x,
-                          ConstTensor tokens) override {
-    ops_.embedding_backward(d_token_table, d_position_table, d_x, tokens);
-  }
-  void residual_norm_forward(Tensor sum, Tensor normed, Tensor statistics, ConstTensor residual,
-                             ConstTensor branch, const Norm& norm) override {
-    ops_.residual_norm_forward(sum, normed, statistics, residual, branch, norm);
-  }
-  void residual_norm_backward(Tensor d_sum, Tensor d_gain, Tensor d_bias, ConstTensor d_normed,
-                              ConstTensor d_residual, ConstTensor sum, ConstTensor statistics,
-                              const Norm& norm) override {
-    ops_.residual_norm_backward(d_sum, d_gain, d_bias, d_normed, d_residual, sum, statistics, norm);
-  }
-  void linear_forward(Tensor y, ConstTensor x, ConstTensor weight, ConstTensor bias) override {
-    ops_.linear_forward(y, x, weight, bias);
-  }
-  void linear_backward_input(Tensor d_x, ConstTensor d_y, ConstTensor weight) override {
-    ops_.linear_backward_input(d_x, d_y, weight);
-  }
-  void linear_backward_weight(Tensor d_weight, Tensor d_bias, ConstTensor d_y,
-                              ConstTensor x) override {
-    ops_.linear_backward_weight(d_weight, d_bias, d_y, x);
-  }
-  void gelu_forward(Tensor y, ConstTensor x) override { ops_.gelu_forward(y, x); }
-  void gelu_backward(Tensor d_x, ConstTensor d_y, ConstTensor x) override {
-    ops_.gelu_backward(d_x, d_y, x);
-  }
-  void swiglu_forward(Tensor y, ConstTensor gate_up) override { ops_.swiglu_forward(y, gate_up); }
-  void swiglu_backward(Tensor d_gate_up, ConstTensor d_y, ConstTensor gate_up) override {
-    ops_.swiglu_backward(d_gate_up, d_y, gate_up);
-  }
-  void rope(Tensor x, int64_t tokens, int64_t head_size, double base, int64_t first_position,
-            RopeDirection direction) override {
-    ops_.rope(x, tokens, head_size, base, first_position, direction);
-  }
-  void attention_forward(Tensor z, Tensor lse, ConstTensor q, ConstTensor k, ConstTensor v,
-                         const AttentionShape& shape, const Dropout& dropout) override {
-    ops_.attention_forward(z, lse, q, k, v, shape, dropout);
-  }
-  void attention_backward(Tensor d_q, Tensor d_k, Tensor d_v, ConstTensor d_z, ConstTensor z,
-                          ConstTensor lse, ConstTensor q, ConstTensor k, ConstTensor v,
-                          const AttentionShape& shape, const Dropout& dropout) override {
-    ops_.attention_backward(d_q, d_k, d_v, d_z, z, lse, q, k, v, shape, dropout);
-  }
-  void dropout(Tensor y, ConstTensor x, int64_t batch, const Dropout& dropout) override {
-    ops_.dropout(y, x, batch, dropout);
-  }
-  void cross_entropy_forward(Tensor losses, ConstTensor logits, ConstTensor targets) override {
-    ops_.cross_entropy_forward(losses, logits, targets);
-  }
-  void cross_entropy_backward(Tensor losses, Tensor logits, ConstTensor targets) override {
-    ops_.cross_entropy_backward(losses, logits, targets);
-  }
-  void zero_loss() override { ops_.zero_loss(); }
-  void add_loss(ConstTensor losses) override { ops_.add_loss(losses); }
-  void sum_of_squares(Tensor partials, ConstTensor gradient) override {
-    ops_.sum_of_squares(partials, gradient);
-  }
-  void finish_gradient(ConstTensor partials) override { ops_.finish_gradient(partials); }
-  void adamw(Tensor value, Tensor first_moment, Tensor second_moment, ConstTensor gradient,
-             const AdamW& settings) override {
-    ops_.adamw(value, first_moment, second_moment, gradient, settings);
-  }
 
  private:
-  Ops& ops_;
   int64_t allocated_bytes_ = 0;
 };
 

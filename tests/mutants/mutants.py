@@ -2,8 +2,11 @@
 
 from typing import NamedTuple
 
+from cuda_mutants import CUDA_MISTAKES
+
 KERNELS = "test_kernels"
 MODELS = "test_models"
+ENGINE = "test_engine"
 
 
 class Mutant(NamedTuple):
@@ -24,6 +27,8 @@ ACTIVATION = "kernels/cpu/activation.cpp"
 LINEAR = "kernels/cpu/linear.cpp"
 LOSS = "kernels/cpu/loss.cpp"
 UPDATE = "kernels/cpu/optimizer.cpp"
+BF16 = "kernels/bfloat16.h"
+ROUNDING = "kernels/cpu/rounding_ops.cpp"
 MODEL = "models/model.cpp"
 ATTENTION = "models/attention.cpp"
 JOINT = "models/joint.cpp"
@@ -39,6 +44,8 @@ TRAINED = "golden: 30 steps*"
 SITE_PARAMETERS = '''  site.gain = find_parameter(structure.parameters, norm_prefix(site) + ".gain");
   site.bias = find_parameter_or_none(structure.parameters, norm_prefix(site) + ".bias");
 '''
+SUM_ROUNDED = '''Tensor{}, Written{normed}, statistics,
+      Read{sum ? ConstTensor{sum} : residual}, ConstTensor{}, norm'''
 ROPE_PAIRS = '''          const Scalar a = low[i];
           const Scalar b = high[i];
           low[i] = a * cosine[i] - sign * sine[i] * b;
@@ -186,6 +193,40 @@ MUTANTS = [
         "1 / std::sqrt(state_.second_moment_correction)", "1.0"),
     one("clipping by the squared norm", KERNELS, "adamw: equals*", UPDATE,
         "state_.gradient_norm = std::sqrt(sum);", "state_.gradient_norm = sum;"),
+    # --- bf16
+    one("bf16: rounding cuts off", KERNELS, "round_to_bfloat16: goes*", BF16,
+        "(bits + 0x7FFF + ((bits >> 16) & 1)) >> 16", "bits >> 16"),
+    one("bf16: between two it goes up", KERNELS, "round_to_bfloat16: goes*", BF16,
+        "bits + 0x7FFF + ((bits >> 16) & 1)", "bits + 0x8000"),
+    one("bf16: no number becomes infinite", KERNELS, "round_to_bfloat16: what is too large*", BF16,
+        "if (x != x) return {0x7FFF};", ""),
+    one("bf16: the norm reads the sum before it is rounded", KERNELS, "residual_norm: equals*",
+        ROUNDING, SUM_ROUNDED,
+        "Written{sum}, Written{normed}, statistics, Read{residual}, Read{branch}, norm"),
+    one("bf16: products are rounded twice", KERNELS, "RoundingOps: gives what*", ROUNDING,
+        "run(&Ops::linear_forward, Written{y}, Read{x}, Read{weight}, Read{bias});",
+        "run(&Ops::linear_forward, Written{y}, Read{x}, Read{weight}, Read{});\n"
+        "  for (int64_t row = 0; bias && row < y.rows(); ++row) {\n"
+        "    add(y.row_slice(row, 1), y.row_slice(row, 1), bias);\n  }"),
+    one("bf16: an update with gradients that are not finite", KERNELS,
+        "RoundingOps: a gradient that is not finite*", ROUNDING,
+        "  if (!download_step_result().finite) return;\n", ""),
+    one("bf16: the values are not those of the masters", KERNELS, "adamw: equals*", ROUNDING,
+        "  round_weights(value, master);\n", ""),
+    one("bf16: masters begin at 0", ENGINE, "optimizer in bf16: masters take over*",
+        "engine/optimizer.cpp", "if (!masters_) return;", "return;"),
+    one("bf16: the first weights are rounded before they are masters", MODELS,
+        "initialize in bf16*", MODEL, "masters ? parameter.part_of(masters) : parameter.value",
+        "parameter.value"),
+    one("bf16: a checkpoint holds the rounded weights", ENGINE, "checkpoint: a run in bf16*",
+        "engine/checkpoint.cpp", '"/model.safetensors", optimizer.masters()',
+        '"/model.safetensors"'),
+    one("bf16: loaded masters leave the values alone", ENGINE, "checkpoint: a run in bf16*",
+        "engine/weights.cpp",
+        "if (masters) model.ops().round_weights(model.values(), masters);", ""),
     one("an update with gradients that are not finite", KERNELS, "adamw: equals*", UPDATE,
         "  if (!state_.finite) return;\n", ""),
 ]
+
+MUTANTS += [one(name, "test_cuda", tests, "kernels/cuda/" + file, original, replacement)
+            for name, tests, file, original, replacement in CUDA_MISTAKES]

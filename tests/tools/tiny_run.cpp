@@ -24,7 +24,8 @@ const std::string recipe_text =
 
 }  // namespace
 
-TinyRun::TinyRun(const Overrides& overrides) : overrides_(overrides) {
+TinyRun::TinyRun(const Overrides& overrides, const std::string& trainer)
+    : overrides_(overrides), trainer_(trainer) {
   folder_.write("recipe.yaml", "run: {directory: " + directory() +
                                    ", seed: 7, device: cpu, threads: 1}\n" + recipe_text);
 }
@@ -46,7 +47,7 @@ std::vector<std::string> TinyRun::checkpoints() const {
 }
 
 std::vector<std::string> TinyRun::command(const Overrides& more) const {
-  std::vector<std::string> words = {program("train"), recipe()};
+  std::vector<std::string> words = {program(trainer_), recipe()};
   words.insert(words.end(), overrides_.begin(), overrides_.end());
   words.insert(words.end(), more.begin(), more.end());
   return words;

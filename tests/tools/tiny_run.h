@@ -19,8 +19,8 @@ using Overrides = std::vector<std::string>;
 // dropout, 60 steps, evaluated and saved every 10.
 class TinyRun {
  public:
-  // `overrides` go with every command.
-  explicit TinyRun(const Overrides& overrides = {});
+  // `overrides` go with every command; `trainer` is the program that trains.
+  explicit TinyRun(const Overrides& overrides = {}, const std::string& trainer = "train");
 
   std::string directory() const { return folder_.path() + "/run"; }
   std::string recipe() const { return folder_.path() + "/recipe.yaml"; }
@@ -41,6 +41,7 @@ class TinyRun {
  private:
   TemporaryFolder folder_;
   Overrides overrides_;
+  std::string trainer_;
 };
 
 // The files of two directories that are not equal byte by byte; empty where all are.

@@ -1,0 +1,57 @@
+// Which CUDA device there is, and the operations on it.
+#include <cmath>
+
+#include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda_ops.h"
+
+namespace normlab {
+namespace {
+
+int device_count() {
+  int count = 0;
+  return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
+}
+
+}  // namespace
+
+std::unique_ptr<Ops> make_cuda_ops(Precision precision) {
+  if (!cuda_available()) {
+    throw input_error("run.device = cuda (" + cuda_status() + "). Use device: cpu or auto");
+  }
+  switch (precision) {
+    case Precision::fp32:
+      return std::make_unique<CudaOps<float>>();
+    case Precision::bf16:
+      return std::make_unique<CudaOps<BFloat16>>();
+    case Precision::fp64:
+      throw input_error(
+          "run.precision = fp64 with device: cuda (it is for checks, on the CPU). Use run.device: "
+          "cpu");
+  }
+  throw Error("unknown precision");
+}
+
+bool cuda_available() { return device_count() > 0; }
+
+std::string cuda_status() {
+  int driver = 0;
+  if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) {
+    return "no CUDA driver on this machine";
+  }
+  int count = 0;
+  const cudaError_t counted = cudaGetDeviceCount(&count);
+  if (counted != cudaSuccess) return cudaGetErrorString(counted);
+  if (count == 0) return "no CUDA device on this machine";
+  int device = 0;
+  cudaDeviceProp properties;
+  cudaError_t status = cudaGetDevice(&device);
+  if (status == cudaSuccess) status = cudaGetDeviceProperties(&properties, device);
+  if (status != cudaSuccess) return cudaGetErrorString(status);
+  constexpr double kGibibyte = 1 << 30;
+  return std::string(properties.name) + ", compute capability " + std::to_string(properties.major) +
+         "." + std::to_string(properties.minor) + ", " +
+         std::to_string(std::lround(static_cast<double>(properties.totalGlobalMem) / kGibibyte)) +
+         " GiB";
+}
+
+}  // namespace normlab

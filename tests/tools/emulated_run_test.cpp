@@ -1,0 +1,89 @@
+// Whole runs with device: cuda, on the emulated GPU.
+#include <csignal>
+#include <filesystem>
+
+#include "catch.h"
+#include "tests/tools/tiny_run.h"
+
+using namespace normlab;
+using namespace normlab::test;
+
+namespace {
+
+Overrides emulated(const std::string& precision) {
+  return {"run.device=cuda",     "run.precision=" + precision, "batch.tokens_per_step=64",
+          "batch.micro_batch=1", "schedule.total_steps=12",    "schedule.warmup_steps=2",
+          "evaluation.every=6",  "checkpoint.every=3",         "data.sequence_length=32"};
+}
+
+const Overrides llama = {"model.family=llama", "model.dropout=0", "model.heads=4",
+                         "model.kv_heads=2"};
+
+Overrides joined(Overrides one, const Overrides& other) {
+  one.insert(one.end(), other.begin(), other.end());
+  return one;
+}
+
+std::vector<double> numbers(const TinyRun& run, const std::string& name) {
+  std::vector<double> found;
+  for (const auto& row : run.metrics()) {
+    if (row.contains(name) && !row.contains("discarded")) found.push_back(row[name]);
+  }
+  return found;
+}
+
+void check_near(const std::vector<double>& found, const std::vector<double>& wanted, double bound) {
+  REQUIRE(found.size() == wanted.size());
+  REQUIRE(!found.empty());
+  for (size_t i = 0; i < found.size(); ++i) CHECK(found[i] == Approx(wanted[i]).epsilon(bound));
+}
+
+// The run on the emulated GPU and on the CPU have the same losses, but for rounding.
+void check_trains_as_on_cpu(const Overrides& recipe, double bound) {
+  const TinyRun cuda(recipe, "train_emulated");
+  const TinyRun cpu(joined(recipe, {"run.device=cpu"}));
+  cuda.trained();
+  cpu.trained();
+  check_near(numbers(cuda, "loss"), numbers(cpu, "loss"), bound);
+  check_near(numbers(cuda, "validation_loss"), numbers(cpu, "validation_loss"), bound);
+}
+
+}  // namespace
+
+TEST_CASE("train on the emulated GPU: both families have the CPU's losses in fp32") {
+  check_trains_as_on_cpu(emulated("fp32"), 1e-5);
+  check_trains_as_on_cpu(joined(emulated("fp32"), llama), 1e-5);
+}
+
+TEST_CASE("train on the emulated GPU: both families have the CPU's losses in bf16") {
+  check_trains_as_on_cpu(emulated("bf16"), 1e-2);
+  check_trains_as_on_cpu(joined(emulated("bf16"), llama), 1e-2);
+}
+
+TEST_CASE("train on the emulated GPU: a killed run ends in an undisturbed run's bytes") {
+  const TinyRun whole(emulated("bf16"), "train_emulated");
+  const TinyRun killed(emulated("bf16"), "train_emulated");
+  whole.trained();
+  Process process(killed.command());
+  REQUIRE(process.wait_until([&] { return std::filesystem::exists(killed.checkpoint(3)); }));
+  process.signal(SIGKILL);
+  CHECK(process.wait().exit_code == 128 + SIGKILL);
+  killed.trained();
+  CHECK(different_files(killed.checkpoint(12), whole.checkpoint(12)) == std::vector<std::string>{});
+}
+
+TEST_CASE("evaluate on the emulated GPU: gives the run's last validation loss bit for bit") {
+  const TemporaryFolder folder;
+  const std::string text = folder.write("text.txt", story(200));
+  const TinyRun run(joined(emulated("bf16"), {"schedule.stop_step=3", "data.grammar=null",
+                                              "data.text=[" + text + "]"}),
+                    "train_emulated");
+  run.trained();
+  const std::string shard = folder.path() + "/validation.bin";
+  write_validation_shard(shard, text);
+  const Finished found = normlab::test::run(
+      {program("evaluate_emulated"), run.directory(), "--tokens", shard, "--json"});
+  INFO(found.err);
+  REQUIRE(found.exit_code == 0);
+  CHECK(nlohmann::json::parse(found.out).at("loss") == numbers(run, "validation_loss").back());
+}
