@@ -2,8 +2,6 @@
 
 from typing import NamedTuple
 
-from cuda_mutants import CUDA_MISTAKES
-
 KERNELS = "test_kernels"
 MODELS = "test_models"
 ENGINE = "test_engine"
@@ -227,6 +225,3 @@ MUTANTS = [
     one("an update with gradients that are not finite", KERNELS, "adamw: equals*", UPDATE,
         "  if (!state_.finite) return;\n", ""),
 ]
-
-MUTANTS += [one(name, "test_cuda", tests, "kernels/cuda/" + file, original, replacement)
-            for name, tests, file, original, replacement in CUDA_MISTAKES]
