@@ -1,4 +1,4 @@
-"""tools/gpu_check without a GPU: its arguments, its limits, and what it leaves of parts that fail."""
+"""tools/gpu_check without a GPU: its arguments, limits, and what it leaves of parts that fail."""
 
 import importlib.machinery
 import importlib.util
@@ -79,7 +79,8 @@ class Sessions(unittest.TestCase):
         log = (self.folder / "tests.log").read_text(encoding="utf-8")
         self.assertIn("\none\n", log)
         self.assertIn("\ntwo\n", log)
-        self.assertIn("| tests | passed |", (self.folder / "summary.md").read_text(encoding="utf-8"))
+        summary = (self.folder / "summary.md").read_text(encoding="utf-8")
+        self.assertIn("| tests | passed |", summary)
 
     def test_a_part_that_fails_ends_its_commands_and_not_the_session(self):
         code, parts = self.run_session(shell("conformance", 20, "exit 5", "echo never"),
@@ -116,7 +117,8 @@ class Sessions(unittest.TestCase):
     def test_results_are_there_before_the_next_part_ends(self):
         results = self.folder / "results.json"
         copy = self.folder / "copy.json"
-        self.run_session(shell("conformance", 20, "true"), shell("tests", 20, f"cp {results} {copy}"))
+        self.run_session(shell("conformance", 20, "true"),
+                         shell("tests", 20, f"cp {results} {copy}"))
         parts = json.loads(copy.read_text(encoding="utf-8"))["parts"]
         self.assertEqual([part["status"] for part in parts], ["passed", "not run"])
 
@@ -130,7 +132,8 @@ class Sessions(unittest.TestCase):
 
     def test_a_long_log_keeps_its_beginning_and_its_end(self):
         count = gpu_check.LONGEST_LOG_BYTES
-        self.run_session(shell("tests", 60, f"echo begin; head -c {count} /dev/zero; echo; echo end"))
+        self.run_session(
+            shell("tests", 60, f"echo begin; head -c {count} /dev/zero; echo; echo end"))
         log = (self.folder / "tests.log").read_bytes()
         self.assertLess(len(log), count + 100)
         self.assertIn(b"begin", log)

@@ -15,7 +15,8 @@ namespace {
 std::string content(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file)
-    throw std::runtime_error(path + " cannot be read (build the target cuda_backend anew)");
+    throw std::runtime_error(
+        path + " cannot be read (remove CMakeFiles/cuda_backend.dir and build again)");
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
