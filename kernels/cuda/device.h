@@ -40,24 +40,25 @@ __device__ __forceinline__ uint32_t warp_ballot(bool predicate) {
 
 // --- Barriers. __syncthreads() is CUDA's own
 
-// Waits for `threads` threads of the block (a multiple of 32, whole warps) at barrier `id`, 1 to 15.
-// "bar.sync a, b: b specifies the number of threads participating in the barrier" (PTX, barrier).
+// Waits for `threads` threads of the block (a multiple of 32, whole warps) at barrier `id`, 1
+// to 15. "bar.sync a, b: b specifies the number of threads participating in the barrier" (PTX,
+// barrier).
 __device__ __forceinline__ void named_barrier(int id, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
 // --- Numbers
 
-// 2^x, within 2 ulp, subnormal results are 0 ("ex2.approx.ftz.f32 implements a fast approximation to
-// 2^a").
+// 2^x, within 2 ulp, subnormal results are 0 ("ex2.approx.ftz.f32 implements a fast approximation
+// to 2^a").
 __device__ __forceinline__ float exp2_approximate(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
 
-// Two numbers rounded to bf16, `low` in the lower half ("For .bf16x2: two inputs a and b of .f32 are
-// converted into .bf16 and packed, a in the upper half").
+// Two numbers rounded to bf16, `low` in the lower half ("For .bf16x2: two inputs a and b of .f32
+// are converted into .bf16 and packed, a in the upper half").
 __device__ __forceinline__ uint32_t pack_bfloat16(float low, float high) {
   uint32_t packed;
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
@@ -68,7 +69,8 @@ __device__ __forceinline__ BFloat16 to_bfloat16(float x) {
   return {static_cast<uint16_t>(pack_bfloat16(x, 0.0f))};
 }
 
-// --- Shared memory
+// --- Shared memory. All of it is dynamic: a kernel cuts what its launch asks for into arrays,
+// whose sizes may be constants, and declares no static __shared__ of its own
 
 // A part of the block's shared memory.
 template <typename T>
@@ -89,7 +91,8 @@ class SharedArray {
   T* data_;
 };
 
-// Cuts the block's dynamic shared memory into arrays, each 16-byte aligned (the first 1024), in the order of the calls.
+// Cuts the block's dynamic shared memory into arrays, each 16-byte aligned (the first 1024), in the
+// order of the calls.
 class SharedMemory {
  public:
   template <typename T>

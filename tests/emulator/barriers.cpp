@@ -94,7 +94,7 @@ void block_barrier(std::source_location place) {
 
 void named_barrier(int id, int threads, std::source_location place) {
   Multiprocessor& m = running();
-  const Operation operation{"named_barrier", place};
+  const Operation operation{"named_barrier", place, id};
   check_barrier(m, id, threads, place);
   Warp& warp = whole_warp(m, operation);
   tsan::release(&warp.meeting.gather);

@@ -142,7 +142,8 @@ std::string text_of(std::source_location place) {
 }
 
 std::string text_of(const Operation& operation) {
-  return std::string(operation.name) + " at " + text_of(operation.place);
+  const std::string barrier = operation.barrier == 0 ? "" : " " + std::to_string(operation.barrier);
+  return operation.name + barrier + " at " + text_of(operation.place);
 }
 
 const Extent& thread_index() { return running().current->index; }

@@ -1,34 +1,11 @@
-// Each kind of mistake, in a kernel made for it: the emulator must name it, and be silent about the
-// same kernel without it.
+// Which threads run, in which order, and what an architecture allows.
+#include <array>
 #include <cstring>
-#include <string>
-#include <vector>
 
-#include "catch.h"
-#include "kernels/cuda/launch.h"
+#include "tests/emulator/report.h"
 
 namespace normlab {
 namespace {
-
-// The report of a failing launch, or "".
-template <typename Run>
-std::string report(const Run& run) {
-  try {
-    run();
-  } catch (const emulator::Failure& failure) {
-    return failure.what();
-  }
-  return {};
-}
-
-bool contains(const std::string& text, const std::string& part) {
-  INFO(text);
-  const bool found = text.find(part) != std::string::npos;
-  CHECK(found);
-  return found;
-}
-
-constexpr LaunchShape kOneBlock{{1, 1, 1}, {64, 1, 1}, 64 * sizeof(float)};
 
 // Sum of a block through shared memory, in a fixed order.
 __global__ void block_sum(float* out, const float* in) {
@@ -43,179 +20,193 @@ __global__ void block_sum(float* out, const float* in) {
   if (threadIdx.x == 0) out[blockIdx.x] = values[0];
 }
 
-__global__ void barrier_in_a_branch(float* out) {
-  if (threadIdx.x < 40) __syncthreads();
-  out[threadIdx.x] = 1;
+// Each thread of a grid says who it is: a place of its own, in the order that CUDA gives them.
+__global__ void say_who(unsigned* out) {
+  const unsigned thread = (threadIdx.z * blockDim.y + threadIdx.y) * blockDim.x + threadIdx.x;
+  const unsigned block = (blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
+  const unsigned threads = blockDim.x * blockDim.y * blockDim.z;
+  out[block * threads + thread] += 1 + block * threads + thread;
 }
 
-__global__ void barriers_at_two_lines() {
-  if (threadIdx.x < 32) {
-    __syncthreads();
-  } else {
-    __syncthreads();
-  }
+// The last thread to run wins. (ThreadSanitizer is to let this and the next pass.)
+[[gnu::no_sanitize("thread")]] __global__ void depends_on_order(float* out) {
+  *out = static_cast<float>(threadIdx.x);
 }
 
-__global__ void returns_before_a_shuffle(float* out) {
-  if (threadIdx.x == 7) return;
-  out[threadIdx.x] = shuffle_xor(1.0f, 1);
-}
-
-__global__ void reads_what_nobody_wrote(float* out) {
-  SharedMemory shared;
-  const SharedArray<float> values = shared.take<float>(64);
-  if (threadIdx.x != 5) values[threadIdx.x] = 1;
+// A warp that lags behind the other reads what that one has written too early: only where somebody
+// runs ahead.
+[[gnu::no_sanitize("thread")]] __global__ void depends_on_who_runs_ahead(float* out,
+                                                                         float* values) {
+  values[threadIdx.x] = static_cast<float>(threadIdx.x);
   __syncthreads();
+  shuffle_xor(0.0f, 1);
   out[threadIdx.x] = values[63 - threadIdx.x];
-}
-
-__global__ void reads_beyond_its_array(float* out) {
-  SharedMemory shared;
-  const SharedArray<float> values = shared.take<float>(32);
-  values[threadIdx.x % 32] = 0;
-  out[threadIdx.x] = values[threadIdx.x];
-}
-
-// The last thread to run wins.
-__global__ void depends_on_order(float* out) { *out = static_cast<float>(threadIdx.x); }
-
-__global__ void warp_sum(float* out, const float* in) {
-  float value = in[threadIdx.x];
-  for (int mask = 16; mask > 0; mask /= 2) value += shuffle_xor(value, mask);
-  out[threadIdx.x] = value;
-}
-
-// What a kernel leaves in one float, in every order of threads.
-template <typename Kernel, typename... Arguments>
-std::vector<float> in_every_order(Kernel kernel, Arguments... arguments) {
-  std::vector<float> results;
-  for (const emulator::Order order : {emulator::Order::forward, emulator::Order::backward,
-                                      emulator::Order::shuffled, emulator::Order::run_ahead}) {
-    emulator::configure({order, 17});
-    float out = 0;
-    launch("kernel", kernel, kOneBlock, &out, arguments...);
-    results.push_back(out);
-  }
-  emulator::configure({});
-  return results;
+  shuffle_xor(0.0f, 2);
+  values[threadIdx.x] = -1;
 }
 
 TEST_CASE("emulator: runs every thread of every block, with its indices") {
+  std::vector<unsigned> out(size_t{3} * 2 * 2 * 5 * 4 * 3);
+  launch("say_who", say_who, {{3, 2, 2}, {5, 4, 3}}, out.data());
+  for (unsigned i = 0; i < out.size(); ++i) CHECK(out[i] == i + 1);
+}
+
+TEST_CASE("emulator: blocks of other sizes may follow each other") {
   std::vector<float> in(192), out(3);
   for (size_t i = 0; i < in.size(); ++i) in[i] = static_cast<float>(i);
-  launch("block_sum", block_sum, {{3, 1, 1}, {64, 1, 1}, 64 * sizeof(float)}, out.data(),
-         static_cast<const float*>(in.data()));
-  CHECK(out == std::vector<float>{2016, 6112, 10208});
-}
-
-TEST_CASE("emulator: a shuffle brings the other lane's value") {
-  std::vector<float> in(32), out(32);
-  for (size_t i = 0; i < in.size(); ++i) in[i] = static_cast<float>(i);
-  launch("warp_sum", warp_sum, {{1, 1, 1}, {32, 1, 1}}, out.data(),
-         static_cast<const float*>(in.data()));
-  CHECK(out == std::vector<float>(32, 496));
-}
-
-__global__ void any_of_a_warp(float* out, const float* in) {
-  out[threadIdx.x] = warp_any(in[threadIdx.x] > 0.5f) ? 1 : 0;
-}
-
-TEST_CASE("emulator: a vote is the whole warp's, and no other's") {
-  std::vector<float> in(64), out(64);
-  in[40] = 1;
-  launch("any_of_a_warp", any_of_a_warp, kOneBlock, out.data(),
-         static_cast<const float*>(in.data()));
-  CHECK(std::vector<float>(out.begin(), out.begin() + 32) == std::vector<float>(32, 0));
-  CHECK(std::vector<float>(out.begin() + 32, out.end()) == std::vector<float>(32, 1));
-}
-
-TEST_CASE("emulator: names a barrier that some threads do not reach") {
-  std::vector<float> out(64);
-  const std::string text =
-      report([&] { launch("barrier_in_a_branch", barrier_in_a_branch, kOneBlock, out.data()); });
-  contains(text, "kernel barrier_in_a_branch, block (0,0,0), thread 0: waits for ever");
-  contains(text, "40 threads (first: 0) wait in __syncthreads at");
-  contains(text, "24 threads have ended");
-}
-
-TEST_CASE("emulator: names threads that meet at two different barriers") {
-  const std::string text =
-      report([] { launch("barriers_at_two_lines", barriers_at_two_lines, kOneBlock); });
-  contains(text, "kernel barriers_at_two_lines, block (0,0,0), thread 32: reaches __syncthreads");
-  contains(text, "while thread 0 waits in __syncthreads");
-}
-
-TEST_CASE("emulator: names a warp operation that a lane has left") {
-  std::vector<float> out(64);
-  contains(report([&] {
-             launch("returns_before_a_shuffle", returns_before_a_shuffle, kOneBlock, out.data());
-           }),
-           "31 threads (first: 0) wait in shuffle_xor");
-}
-
-TEST_CASE("emulator: names a warp operation in a warp that is not whole") {
-  std::vector<float> in(40, 1), out(40);
-  contains(report([&] {
-             launch("warp_sum", warp_sum, {{1, 1, 1}, {40, 1, 1}}, out.data(),
-                    static_cast<const float*>(in.data()));
-           }),
-           "thread 32: reaches shuffle_xor");
-}
-
-TEST_CASE("emulator: names shared memory that is read before it is written") {
-  std::vector<float> out(64);
-  const std::string text = report(
-      [&] { launch("reads_what_nobody_wrote", reads_what_nobody_wrote, kOneBlock, out.data()); });
-  contains(text, "thread 58: reads byte 20 of shared memory, which was never written");
-  contains(text, "emulator_test.cpp:");
-}
-
-TEST_CASE("emulator: names an index beyond an array of shared memory") {
-  std::vector<float> out(64);
-  contains(report([&] {
-             launch("reads_beyond_its_array", reads_beyond_its_array, kOneBlock, out.data());
-           }),
-           "thread 32: uses element 32 of 32 in shared memory");
+  for (const unsigned threads : {1024u, 7u, 300u}) {
+    std::vector<unsigned> who(threads);
+    launch("say_who", say_who, {1, threads}, who.data());
+    for (unsigned i = 0; i < threads; ++i) CHECK(who[i] == i + 1);
+    launch("block_sum", block_sum, {3, 64, kSharedBytes}, out.data(), in.data());
+    CHECK(out == std::vector<float>{2016, 6112, 10208});
+  }
 }
 
 TEST_CASE("emulator: what depends on the order of threads shows, and only that") {
-  const std::vector<float> wrong = in_every_order(depends_on_order);
-  CHECK(wrong[0] == 63);
-  CHECK(wrong[1] == 0);
   std::vector<float> in(64);
   for (size_t i = 0; i < in.size(); ++i) in[i] = 1.0f / static_cast<float>(i + 1);
-  const std::vector<float> right = in_every_order(block_sum, static_cast<const float*>(in.data()));
-  for (const float sum : right) CHECK(std::memcmp(&sum, &right[0], sizeof(float)) == 0);
+  const auto last = in_every_order([] {
+    float out = -1;
+    launch("depends_on_order", depends_on_order, kOneBlock, &out);
+    return out;
+  });
+  CHECK(last[0] == 63);
+  CHECK(last[1] == 0);
+  CHECK(last[2] != 63);
+  const auto sums = in_every_order([&] {
+    float out = -1;
+    launch("block_sum", block_sum, kOneBlock, &out, in.data());
+    return out;
+  });
+  for (const float sum : sums) CHECK(std::memcmp(&sum, &sums[0], sizeof(float)) == 0);
 }
 
-TEST_CASE("emulator: refuses a launch beyond what the architecture has") {
-  const auto launched_on = [](int architecture, LaunchShape shape) {
-    emulator::configure({emulator::Order::forward, 0, architecture});
-    const std::string text = report([&] {
-      launch(
-          "k", +[] {}, shape);
-    });
+TEST_CASE("emulator: a missing barrier after reading shows where threads run ahead") {
+  const auto results = in_every_order([] {
+    std::vector<float> out(64), values(64);
+    launch("depends_on_who_runs_ahead", depends_on_who_runs_ahead, kOneBlock, out.data(),
+           values.data());
+    return out;
+  });
+  std::vector<float> right;
+  for (int i = 63; i >= 0; --i) right.push_back(static_cast<float>(i));
+  CHECK(results[0] == right);
+  CHECK(results[1] == right);
+  CHECK(results[3] != right);
+}
+
+TEST_CASE("emulator: the shuffled order is the seed's") {
+  const auto last_of = [](uint64_t seed) {
+    std::vector<float> last;
+    emulator::configure({emulator::Order::shuffled, seed});
+    for (int i = 0; i < 8; ++i) {
+      float out = -1;
+      launch("depends_on_order", depends_on_order, {2, 64}, &out);
+      last.push_back(out);
+    }
     emulator::configure({});
-    return text;
+    return last;
   };
-  contains(launched_on(80, {{1, 1, 1}, {1025, 1, 1}}), "1025 threads in a block, at most 1024");
-  contains(launched_on(80, {{1, 1, 1}, {1, 1, 65}}), "65 threads in z");
-  contains(launched_on(80, {{1, 65536, 1}, {1, 1, 1}}), "a grid of 65536 in y or z");
-  contains(launched_on(80, {{0, 1, 1}, {1, 1, 1}}), "an empty grid");
+  CHECK(last_of(1) == last_of(1));
+  CHECK(last_of(1) != last_of(2));
+}
+
+// What a launch on an architecture is refused for, or "".
+std::string launched_on(int architecture, const LaunchShape& shape) {
+  emulator::configure({emulator::Order::forward, 0, architecture});
+  const std::string text = report([&] {
+    launch(
+        "k", +[] {}, shape);
+  });
+  emulator::configure({});
+  return text;
+}
+
+TEST_CASE("emulator: refuses a launch beyond what any architecture has") {
+  contains(launched_on(80, {1, 1025}), "kernel k: cannot be launched on sm_80");
+  contains(launched_on(80, {1, 1025}), "1025 threads in a block, at most 1024");
+  contains(launched_on(80, {1, {32, 33}}), "1056 threads in a block, at most 1024");
+  contains(launched_on(80, {1, {1, 1, 65}}), "65 threads in z, at most 64");
+  contains(launched_on(80, {{0x80000000u}, 1}), "a grid of 2147483648 in x, at most 2147483647");
+  contains(launched_on(80, {{1, 65536}, 1}), "a grid of 65536 in y or z, at most 65535");
+  contains(launched_on(80, {{1, 1, 65536}, 1}), "a grid of 65536 in y or z, at most 65535");
+  contains(launched_on(80, {0, 1}), "an empty grid or block");
+  contains(launched_on(80, {1, {32, 0}}), "an empty grid or block");
+  CHECK(launched_on(80, {1, {4, 4, 64}}).empty());
+  CHECK(launched_on(80, {1, {1, 1024}}).empty());
+}
+
+TEST_CASE("emulator: refuses more shared memory than the architecture has") {
+  struct Row {
+    int architecture;
+    int64_t bytes;
+  };
   constexpr int64_t kKib = 1024;
-  contains(launched_on(86, {{1, 1, 1}, {32, 1, 1}, 100 * kKib}), "sm_86 (102400 bytes of shared");
-  CHECK(launched_on(80, {{1, 1, 1}, {32, 1, 1}, 163 * kKib}).empty());
-  contains(launched_on(80, {{1, 1, 1}, {32, 1, 1}, 164 * kKib}), "at most 166912");
-  CHECK(launched_on(90, {{1, 1, 1}, {32, 1, 1}, 227 * kKib}).empty());
+  for (const auto& [architecture, bytes] :
+       std::array<Row, 3>{{{80, 163 * kKib}, {86, 99 * kKib}, {90, 227 * kKib}}}) {
+    CHECK(launched_on(architecture, {1, 32, bytes}).empty());
+    contains(launched_on(architecture, {1, 32, bytes + 1}),
+             "cannot be launched on sm_" + std::to_string(architecture) + " (" +
+                 std::to_string(bytes + 1) + " bytes of shared memory, at most " +
+                 std::to_string(bytes) + ")");
+  }
+}
+
+TEST_CASE("emulator: knows no architecture of which it has no limits") {
+  contains(report([] {
+             emulator::configure({emulator::Order::forward, 0, 70});
+           }),
+           "no such architecture: 70");
+  CHECK(emulator::settings().architecture == 80);
+}
+
+__global__ void launches_another(float* out) {
+  launch("depends_on_order", depends_on_order, kOneBlock, out);
+}
+
+TEST_CASE("emulator: a kernel launches none") {
+  float out = 0;
+  contains(report([&] { launch("launches_another", launches_another, kOneBlock, &out); }),
+           "kernel launches_another, block (0,0,0), thread 0: throws \"kernel depends_on_order: "
+           "launched from a kernel\"");
+}
+
+TEST_CASE("emulator: a device function outside a kernel says so") {
+  contains(report([] { __syncthreads(); }), "a device function was called outside a kernel");
+}
+
+__global__ void fails_in_the_third_block(float* out) {
+  if (blockIdx.x == 2 && threadIdx.x == 9) emulator::fail("is wrong on purpose");
+  if (blockIdx.x == 3) out[0] = 1;
+  __syncthreads();
 }
 
 TEST_CASE("emulator: is as good as new after a failure") {
   std::vector<float> out(64), in(64, 1);
-  CHECK_FALSE(report([&] {
-                launch("barrier_in_a_branch", barrier_in_a_branch, kOneBlock, out.data());
-              }).empty());
-  launch("block_sum", block_sum, kOneBlock, out.data(), static_cast<const float*>(in.data()));
-  CHECK(out[0] == 64);
+  for (int i = 0; i < 3; ++i) {
+    CHECK(report([&] {
+            launch("fails_in_the_third_block", fails_in_the_third_block, {4, 64}, out.data());
+          }) == "kernel fails_in_the_third_block, block (2,0,0), thread 9: is wrong on purpose");
+    CHECK(out[0] == 0);
+    launch("block_sum", block_sum, kOneBlock, out.data(), in.data());
+    CHECK(out[0] == 64);
+    out[0] = 0;
+  }
+}
+
+// What the threads hold when another fails is given back.
+__global__ void holds_memory(float* out) {
+  const std::vector<float> held(1000, 1.0f);
+  if (threadIdx.x == 63) emulator::fail("is wrong on purpose");
+  __syncthreads();
+  out[threadIdx.x] = held[threadIdx.x];
+}
+
+TEST_CASE("emulator: the threads of a failed block end in order") {
+  std::vector<float> out(64);
+  contains(report([&] { launch("holds_memory", holds_memory, kOneBlock, out.data()); }),
+           "thread 63: is wrong on purpose");
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 // What is known of shared and scratch memory: which of it was written, and what is on its way.
-#include <cstring>
+#include <algorithm>
 
 #include "tests/emulator/multiprocessor.h"
 #include "tests/emulator/sanitizers.h"
@@ -7,48 +7,63 @@
 namespace normlab::emulator {
 namespace {
 
+// A byte for each byte of shared memory, eight to a word. No memcpy and no memset: they are
+// ThreadSanitizer's own, and it would take what they touch for the kernel's.
 constexpr uint64_t kEveryByte = 0x0101010101010101u;
-
-// Whether all of `bytes` (at most 8) states are `state`, of which another is allowed beside it.
-uint64_t word_of(const ByteState* states, int64_t bytes) {
-  uint64_t word = 0;
-  std::memcpy(&word, states, static_cast<size_t>(bytes));
-  return word;
-}
+constexpr uint64_t kWritten = kEveryByte * static_cast<uint64_t>(ByteState::written);
+constexpr uint64_t kInFlight = kEveryByte * static_cast<uint64_t>(ByteState::in_flight);
 
 int64_t offset_of(const Multiprocessor& m, const void* first) {
   return static_cast<const std::byte*>(first) - m.shared->bytes;
 }
 
-bool all_written(const ByteState* states, int64_t bytes) {
-  for (; bytes > 8; bytes -= 8, states += 8) {
-    if (word_of(states, 8) != kEveryByte) return false;
+// Calls body(word, mask) for the words that hold the states of `bytes` from `offset` on; the mask
+// has all bits of theirs.
+template <typename Body>
+void for_each_word(const Multiprocessor& m, int64_t offset, int64_t bytes, const Body& body) {
+  uint64_t* word = m.states.get() + offset / 8;
+  for (int64_t first = offset % 8; bytes > 0; first = 0, ++word) {
+    const int64_t here = std::min(8 - first, bytes);
+    body(*word, ~uint64_t{0} >> (64 - 8 * here) << (8 * first));
+    bytes -= here;
   }
-  return word_of(states, bytes) == kEveryByte >> (64 - 8 * bytes);
 }
 
-bool any_in_flight(const ByteState* states, int64_t bytes) {
-  for (; bytes > 8; bytes -= 8, states += 8) {
-    if ((word_of(states, 8) & 2 * kEveryByte) != 0) return true;
-  }
-  return (word_of(states, bytes) & 2 * kEveryByte) != 0;
+bool all_written(const Multiprocessor& m, int64_t offset, int64_t bytes) {
+  bool all = true;
+  for_each_word(m, offset, bytes, [&](uint64_t word, uint64_t mask) {
+    all = all && (word & mask) == (kWritten & mask);
+  });
+  return all;
 }
 
-[[noreturn]] void fail_read(const Multiprocessor& m, int64_t offset, int64_t bytes,
-                            std::source_location place) {
+bool any_in_flight(const Multiprocessor& m, int64_t offset, int64_t bytes) {
+  uint64_t any = 0;
+  for_each_word(m, offset, bytes,
+                [&](uint64_t word, uint64_t mask) { any |= word & mask & kInFlight; });
+  return any != 0;
+}
+
+void set_states(const Multiprocessor& m, int64_t offset, int64_t bytes, uint64_t state) {
+  for_each_word(m, offset, bytes,
+                [&](uint64_t& word, uint64_t mask) { word = (word & ~mask) | (state & mask); });
+}
+
+[[noreturn, gnu::noinline]] void fail_read(const Multiprocessor& m, int64_t offset, int64_t bytes,
+                                           std::source_location place) {
   int64_t byte = offset;
-  while (byte + 1 < offset + bytes && m.states[static_cast<size_t>(byte)] == ByteState::written) {
-    ++byte;
-  }
-  const bool in_flight = m.states[static_cast<size_t>(byte)] == ByteState::in_flight;
+  while (byte + 1 < offset + bytes && all_written(m, byte, 1)) ++byte;
   fail("reads byte " + std::to_string(byte) + " of shared memory, " +
-       (in_flight ? "to which an asynchronous copy is on its way" : "which was never written") +
+       (any_in_flight(m, byte, 1) ? "to which an asynchronous copy is on its way"
+                                  : "which was never written") +
        ", at " + text_of(place));
 }
 
-void set_states(Multiprocessor& m, const void* first, int64_t bytes, ByteState state) {
-  std::memset(m.states.get() + offset_of(m, first), static_cast<int>(state),
-              static_cast<size_t>(bytes));
+[[noreturn, gnu::noinline]] void fail_in_flight(const std::string& what, int64_t offset,
+                                                const std::string& that,
+                                                std::source_location place) {
+  fail(what + " byte " + std::to_string(offset) + " of shared memory, to which " + that +
+       " is on its way, at " + text_of(place));
 }
 
 bool aligned(const void* address) { return reinterpret_cast<uintptr_t>(address) % 16 == 0; }
@@ -76,17 +91,16 @@ void fail_index(int64_t first, int64_t count, int64_t size, const char* memory,
 void check_written(const void* first, int64_t bytes, std::source_location place) {
   const Multiprocessor& m = running();
   const int64_t offset = offset_of(m, first);
-  if (!all_written(m.states.get() + offset, bytes)) fail_read(m, offset, bytes, place);
+  if (!all_written(m, offset, bytes)) fail_read(m, offset, bytes, place);
 }
 
 void mark_written(const void* first, int64_t bytes, std::source_location place) {
-  Multiprocessor& m = running();
+  const Multiprocessor& m = running();
   const int64_t offset = offset_of(m, first);
-  if (any_in_flight(m.states.get() + offset, bytes)) {
-    fail("writes byte " + std::to_string(offset) +
-         " of shared memory, to which an asynchronous copy is on its way, at " + text_of(place));
+  if (any_in_flight(m, offset, bytes)) {
+    fail_in_flight("writes", offset, "an asynchronous copy", place);
   }
-  set_states(m, first, bytes, ByteState::written);
+  set_states(m, offset, bytes, kWritten);
 }
 
 void check_matrix_row(const void* first, std::source_location place) {
@@ -102,11 +116,10 @@ void begin_copy(void* target, const void* source, int source_bytes, std::source_
          " an address that is not 16-byte aligned at " + text_of(place));
   }
   const int64_t offset = offset_of(m, target);
-  if (any_in_flight(m.states.get() + offset, 16)) {
-    fail("begins an asynchronous copy to byte " + std::to_string(offset) +
-         " of shared memory, to which another is on its way, at " + text_of(place));
+  if (any_in_flight(m, offset, 16)) {
+    fail_in_flight("begins an asynchronous copy to", offset, "another", place);
   }
-  set_states(m, target, 16, ByteState::in_flight);
+  set_states(m, offset, 16, kInFlight);
   Copies& copies = m.current->copies;
   copies.pending.push_back({{target, source, source_bytes}, copies.committed_groups + 1, place});
 }
@@ -124,7 +137,7 @@ const Copy* land_copy(int pending) {
     return nullptr;
   }
   const Copy& copy = copies.pending[copies.landed++].copy;
-  set_states(m, copy.target, 16, ByteState::written);
+  set_states(m, offset_of(m, copy.target), 16, kWritten);
   return &copy;
 }
 

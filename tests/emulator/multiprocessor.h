@@ -23,16 +23,19 @@ constexpr unsigned kNamedBarriers = 16;  // 0 is __syncthreads' own
 constexpr int64_t kKib = 1024;
 constexpr int64_t kMostSharedBytes = 227 * kKib;
 
-// What threads meet in, or wait in: the name of the operation, and where it is called.
+// What threads meet in, or wait in: the name of the operation, where it is called, and which of
+// several barriers it is (0: there is one only).
 struct Operation {
   const char* name = nullptr;
   std::source_location place;
+  int barrier = 0;
 };
 // Of one place in the source.
 inline bool same(const Operation& a, const Operation& b) {
   const auto equal = [](const char* x, const char* y) { return x == y || std::strcmp(x, y) == 0; };
-  return a.place.line() == b.place.line() && a.place.column() == b.place.column() &&
-         equal(a.place.file_name(), b.place.file_name()) && equal(a.name, b.name);
+  return a.barrier == b.barrier && a.place.line() == b.place.line() &&
+         a.place.column() == b.place.column() && equal(a.place.file_name(), b.place.file_name()) &&
+         equal(a.name, b.name);
 }
 std::string text_of(const Operation& operation);  // "__syncthreads at norm.cu:12"
 std::string text_of(std::source_location place);
@@ -149,8 +152,8 @@ struct Multiprocessor {
     std::byte bytes[kMostSharedBytes];
   };
   std::unique_ptr<Shared> shared = std::make_unique<Shared>();
-  // Of each byte; a row more, so that words can be read.
-  std::unique_ptr<ByteState[]> states = std::make_unique<ByteState[]>(kMostSharedBytes + 16);
+  // ByteState of each byte, eight to a word.
+  std::unique_ptr<uint64_t[]> states = std::make_unique<uint64_t[]>(kMostSharedBytes / 8);
   std::string failure;
   bool failed = false;
 };

@@ -113,7 +113,8 @@ void prepare(Multiprocessor& m) {
   prepare_threads(m);
   const auto bytes = static_cast<size_t>(m.launch->shared_bytes);
   std::memset(m.shared->bytes, 0xFF, bytes);
-  std::memset(m.states.get(), static_cast<int>(ByteState::never_written), bytes);
+  static_assert(static_cast<int>(ByteState::never_written) == 0);
+  std::fill_n(m.states.get(), (bytes + 7) / 8, 0);
   m.ended = 0;
   ++m.blocks;
   m.failed = false;

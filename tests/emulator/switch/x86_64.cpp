@@ -4,8 +4,8 @@
 
 // The System V calling convention: a function leaves rbx, rbp and r12 to r15 as they were; all else
 // the caller has saved. The place of a stack is its pointer, with those six and the address to go
-// on at above it. (`ret`, no jump: the processor foresees where returns go, and the stack that goes on
-// mostly returns through the same functions.)
+// on at above it. (`ret`, no jump: the processor foresees where returns go, and the stack that goes
+// on mostly returns through the same functions.)
 asm(R"(
 .text
 .p2align 4
