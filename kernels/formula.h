@@ -8,6 +8,8 @@
 
 namespace normlab {
 
+constexpr float kLog2OfE = 1.44269504f;
+
 // e^x. float: within 2 ulp for x in [−87, 88], 0 below, inf above; Cody-Waite reduction and a
 // degree-6 polynomial (minimax on [−ln2/2, ln2/2]; Cephes' expf).
 constexpr float exponential(float x) {
@@ -15,7 +17,7 @@ constexpr float exponential(float x) {
   const float above = x > -87.3f ? x : -87.3f;
   const float clamped = above < 88.7f ? above : 88.7f;
   // Rounds to the nearest integer without a library call.
-  const float shifted = clamped * 1.44269504f + 12582912.0f;
+  const float shifted = clamped * kLog2OfE + 12582912.0f;
   const float n = shifted - 12582912.0f;
   const float r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
   float p = 1.9875691500e-4f;

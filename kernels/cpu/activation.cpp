@@ -6,6 +6,7 @@
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/formula.h"
 #include "kernels/random.h"
+#include "kernels/rotation.h"
 
 namespace normlab {
 namespace {
@@ -122,16 +123,7 @@ void CpuOps<Scalar>::prepare_rotations(int64_t positions, int64_t head_size, dou
   const int64_t half = head_size / 2;
   cosines_.resize(static_cast<size_t>(positions * half));
   sines_.resize(static_cast<size_t>(positions * half));
-  for (int64_t position = 0; position < positions; ++position) {
-    for (int64_t i = 0; i < half; ++i) {
-      const double angle =
-          static_cast<double>(position) *
-          std::pow(base, -2.0 * static_cast<double>(i) / static_cast<double>(head_size));
-      const auto at = static_cast<size_t>(position * half + i);
-      cosines_[at] = static_cast<Scalar>(std::cos(angle));
-      sines_[at] = static_cast<Scalar>(std::sin(angle));
-    }
-  }
+  fill_rotations(cosines_.data(), sines_.data(), positions, head_size, base);
   rotation_positions_ = positions;
   rotation_head_size_ = head_size;
   rotation_base_ = base;

@@ -1,8 +1,8 @@
 // Gradient norm and AdamW.
 #include <cmath>
 
+#include "kernels/adamw.h"
 #include "kernels/cpu/cpu_ops.h"
-#include "kernels/formula.h"
 
 namespace normlab {
 
@@ -44,18 +44,7 @@ void CpuOps<Scalar>::adamw(Tensor value, Tensor master, Tensor first_moment, Ten
                            ConstTensor gradient, const AdamW& settings) {
   check(!master, "adamw: no master");
   if (!state_.finite) return;
-  const bool decoupled = settings.kind == WeightDecay::decoupled;
-  const AdamStep<Scalar> step{
-      .gradient_scale = static_cast<Scalar>(state_.clip_scale),
-      .beta2 = static_cast<Scalar>(settings.beta2),
-      .first_weight = static_cast<Scalar>(1 - settings.beta1),
-      .second_weight = static_cast<Scalar>(1 - settings.beta2),
-      .step_size = static_cast<Scalar>(state_.learning_rate / state_.first_moment_correction),
-      .inverse_root = static_cast<Scalar>(1 / std::sqrt(state_.second_moment_correction)),
-      .epsilon = static_cast<Scalar>(settings.epsilon),
-      .decoupled_decay =
-          static_cast<Scalar>(decoupled ? state_.learning_rate * settings.weight_decay : 0.0),
-      .coupled_decay = static_cast<Scalar>(decoupled ? 0.0 : settings.weight_decay)};
+  const AdamStep<Scalar> step = adam_step<Scalar>(state_, settings);
   Scalar* w = value.as<Scalar>();
   Scalar* m = first_moment.as<Scalar>();
   Scalar* v = second_moment.as<Scalar>();

@@ -1,11 +1,11 @@
 // GELU, SwiGLU, rotary positions and dropout: one thread a vector, one pass over memory.
 #include <bit>
-#include <cmath>
 
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/dropout.h"
 #include "kernels/cuda/vector.h"
 #include "kernels/formula.h"
+#include "kernels/rotation.h"
 
 namespace normlab {
 namespace {
@@ -163,7 +163,7 @@ void CudaOps<Working>::swiglu_backward(Tensor d_gate_up, ConstTensor d_y, ConstT
   });
 }
 
-// Angles in double, on the host; anew only for more positions, another head size or base.
+// On the host; anew only for more positions, another head size or base.
 template <typename Working>
 void CudaOps<Working>::prepare_rotations(int64_t positions, int64_t head_size, double base) {
   if (rotation_positions_ >= positions && rotation_head_size_ == head_size &&
@@ -174,16 +174,7 @@ void CudaOps<Working>::prepare_rotations(int64_t positions, int64_t head_size, d
   positions = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(positions)));
   const int64_t half = head_size / 2;
   std::vector<float> table(static_cast<size_t>(2 * positions * half));
-  for (int64_t position = 0; position < positions; ++position) {
-    for (int64_t i = 0; i < half; ++i) {
-      const double angle =
-          static_cast<double>(position) *
-          std::pow(base, -2.0 * static_cast<double>(i) / static_cast<double>(head_size));
-      const auto at = static_cast<size_t>(position * half + i);
-      table[at] = static_cast<float>(std::cos(angle));
-      table[at + static_cast<size_t>(positions * half)] = static_cast<float>(std::sin(angle));
-    }
-  }
+  fill_rotations(table.data(), table.data() + positions * half, positions, head_size, base);
   // The old table may still be read by what is enqueued.
   synchronize();
   rotations_ = allocate(static_cast<int64_t>(table.size() * sizeof(float)));

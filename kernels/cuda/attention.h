@@ -8,6 +8,7 @@
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/tiles.h"
 #include "kernels/cuda/vector.h"
+#include "kernels/formula.h"
 
 namespace normlab {
 
@@ -49,8 +50,6 @@ struct AttentionGradient {
   AttentionSizes sizes;
   AttentionMask mask;
 };
-
-constexpr float kLog2OfE = 1.44269504f;
 
 // --- Enqueue a kernel. delta (B·H, T): Σ d_z·z of a query and head, written by d_queries, read by
 // d_keys

@@ -9,8 +9,7 @@ namespace {
 
 template <int kHead, AttentionDropout kDropout>
 struct ForwardShape {
-  static constexpr AttentionTile kTile =
-      attention_tile(AttentionKernel::forward, kHead, kDropout);
+  static constexpr AttentionTile kTile = attention_tile(AttentionKernel::forward, kHead, kDropout);
   static constexpr int kQueries = kTile.own_tokens;
   static constexpr int kKeys = kTile.streamed_tokens;
   static constexpr int kThreads = kTile.warps * kWarpSize;
@@ -72,8 +71,7 @@ template <int kM, int kN>
 __device__ __forceinline__ void mask_later_keys(float (&scores)[kM][kN][4], int query, int key) {
   if (key + 8 * kN - 1 <= query) return;
   for_each_element<kM, kN>([&](int m, int n, int e) {
-    const bool later =
-        key + 8 * n + fragment_column(e) > query + 16 * m + fragment_row(e);
+    const bool later = key + 8 * n + fragment_column(e) > query + 16 * m + fragment_row(e);
     if (later) scores[m][n][e] = -INFINITY;
   });
 }
@@ -135,8 +133,8 @@ __global__ void __launch_bounds__(ForwardShape<kHead, kDropout>::kThreads)
   const auto keys = shared.take<BFloat16>(2 * kTileElements);
   const auto values = shared.take<BFloat16>(2 * kTileElements);
 
-  const auto [tile, head, sequence] = attention_block(sizes.heads, sizes.query_tokens,
-                                                      Shape::kQueries, TileOrder::descending);
+  const auto [tile, head, sequence] =
+      attention_block(sizes.heads, sizes.query_tokens, Shape::kQueries, TileOrder::descending);
   const int kv_head = head / (sizes.heads / sizes.kv_heads);
   const auto source = [&](const Rows<const BFloat16>& rows, int tokens, int of) {
     return TileSource{head_rows(rows, sequence, tokens, of, sizes.head_size), tokens,
@@ -212,8 +210,8 @@ void enqueue_forward(const AttentionForward<BFloat16>& call, cudaStream_t stream
     launch("attention_forward", attention_forward_kernel<head, dropout>,
            {attention_grid(call.sizes.batch, call.sizes.heads, call.sizes.query_tokens,
                            Shape::kQueries),
-            dim3(Shape::kThreads),
-            SharedMemory::shared_array_bytes<BFloat16>(Shape::kElements), stream},
+            dim3(Shape::kThreads), SharedMemory::shared_array_bytes<BFloat16>(Shape::kElements),
+            stream},
            call);
   });
 }

@@ -1,8 +1,8 @@
-// What the attention kernels in bf16 are made of: tiles in shared memory, products of tiles by tensor
-// cores, causal masks, dropout. Fragments are those of mma_m16n8k16 (device.h): of a tile of rows ×
-// columns a lane holds, in [m][n][e], row 16m + lane/4 + 8·(e/2), column 8n + 2·(lane%4) + e%2. So
-// the sums of one product are, packed to bf16, the left factor of the next, and never leave the
-// registers.
+// What the attention kernels in bf16 are made of: tiles in shared memory, products of tiles by
+// tensor cores, causal masks, dropout. Fragments are those of mma_m16n8k16 (device.h): of a tile of
+// rows × columns a lane holds, in [m][n][e], row 16m + lane/4 + 8·(e/2), column 8n + 2·(lane%4) +
+// e%2. So the sums of one product are, packed to bf16, the left factor of the next, and never leave
+// the registers.
 #pragma once
 
 #include "kernels/cuda/attention.h"
@@ -15,7 +15,8 @@ __device__ __forceinline__ int fragment_row(int e) { return lane_index() / 4 + 8
 __device__ __forceinline__ int fragment_column(int e) { return 2 * (lane_index() % 4) + e % 2; }
 
 // --- Tiles in shared memory: rows of 128 or 256 bytes, in chunks of 16, of which the index is
-// exclusive-or'ed with the row's last three bits: the eight rows of a matrix lie in different banks.
+// exclusive-or'ed with the row's last three bits: the eight rows of a matrix lie in different
+// banks.
 
 template <int kHeadSize>
 constexpr int kRowElements = kHeadSize <= 64 ? 64 : 128;
@@ -34,8 +35,8 @@ struct TileSource {
   RowAccess access;
 };
 
-// Rows [first, first + kRows) into the tile, zeros beyond the last row and column. The copies are in
-// flight until cp_async_wait and a barrier.
+// Rows [first, first + kRows) into the tile, zeros beyond the last row and column. The copies are
+// in flight until cp_async_wait and a barrier.
 template <int kHeadSize, int kRows, int kThreads>
 __device__ __forceinline__ void load_tile(SharedArray<BFloat16> tile, const TileSource& source,
                                           int first) {
@@ -196,8 +197,8 @@ __device__ __forceinline__ uint32_t kept_bits(const DropoutArguments& dropout, u
   return static_cast<uint32_t>(bits >> before);
 }
 
-// The factors of a tile of kM·16 queries × kN·8 keys. A lane draws whole words of 32 keys of a query
-// and gets the bits of its own elements by shuffles.
+// The factors of a tile of kM·16 queries × kN·8 keys. A lane draws whole words of 32 keys of a
+// query and gets the bits of its own elements by shuffles.
 template <int kM, int kN>
 class QueryRowsMask {
  public:

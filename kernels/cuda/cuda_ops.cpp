@@ -80,9 +80,7 @@ void check_cuda(cudaError_t status, const char* what) {
 
 template <typename Working>
 CudaOps<Working>::CudaOps() : name_(name_of_supported_device()) {
-  const cudaDeviceProp properties = current_device();
-  multiprocessors_ = properties.multiProcessorCount;
-  shared_bytes_ = static_cast<int64_t>(properties.sharedMemPerBlockOptin);
+  multiprocessors_ = current_device().multiProcessorCount;
   stream_ = create_cuda_stream();
   streams_.push_back(stream_);
   state_ = reinterpret_cast<DeviceState*>(device_memory(sizeof(DeviceState)));

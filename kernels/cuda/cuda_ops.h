@@ -27,14 +27,6 @@ struct DeviceState {
   double loss = 0;
 };
 
-// The arguments of attention_backward.
-struct AttentionBackward {
-  Tensor d_q, d_k, d_v;
-  ConstTensor d_z, z, lse, q, k, v;
-  AttentionShape shape;
-  Dropout dropout;
-};
-
 template <typename Working>
 class CudaOps final : public Ops {
  public:
@@ -129,7 +121,6 @@ class CudaOps final : public Ops {
 
   std::string name_;
   int64_t multiprocessors_ = 1;
-  int64_t shared_bytes_ = 0;  // that a block may have
   cudaStream_t stream_ = nullptr;
   std::vector<cudaStream_t> streams_;  // by Stream::id; 0 is stream_
   std::vector<cudaEvent_t> events_;

@@ -7,13 +7,11 @@
 namespace normlab {
 namespace {
 
-constexpr float kLog2E = 1.44269504f;
-
 // e^x for x ≤ 0: the polynomial of formula.h in float, the device's own approximation in bf16.
 template <typename T>
 __device__ __forceinline__ float exponential_of(float x) {
   if constexpr (std::is_same_v<T, BFloat16>) {
-    return exp2_approximate(x * kLog2E);
+    return exp2_approximate(x * kLog2OfE);
   } else {
     return exponential(x);
   }

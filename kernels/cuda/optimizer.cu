@@ -1,8 +1,8 @@
 // Gradient norm, clipping and AdamW, all on the device.
+#include "kernels/adamw.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/reduce.h"
 #include "kernels/cuda/vector.h"
-#include "kernels/formula.h"
 
 namespace normlab {
 namespace {
@@ -50,21 +50,6 @@ __global__ void __launch_bounds__(kThreads)
   step.clip_scale = clips ? step.gradient_clip / step.gradient_norm : 1.0;
 }
 
-// An update's numbers, in double on the device as on the CPU, then in float.
-__device__ __forceinline__ AdamStep<float> step_of(const StepState& state, const AdamW& settings) {
-  const bool decoupled = settings.kind == WeightDecay::decoupled;
-  return {.gradient_scale = static_cast<float>(state.clip_scale),
-          .beta2 = static_cast<float>(settings.beta2),
-          .first_weight = static_cast<float>(1 - settings.beta1),
-          .second_weight = static_cast<float>(1 - settings.beta2),
-          .step_size = static_cast<float>(state.learning_rate / state.first_moment_correction),
-          .inverse_root = static_cast<float>(1 / sqrt(state.second_moment_correction)),
-          .epsilon = static_cast<float>(settings.epsilon),
-          .decoupled_decay =
-              static_cast<float>(decoupled ? state.learning_rate * settings.weight_decay : 0.0),
-          .coupled_decay = static_cast<float>(decoupled ? 0.0 : settings.weight_decay)};
-}
-
 template <typename T>
 struct AdamWArguments {
   T* value;
@@ -81,7 +66,7 @@ template <typename T, int kStep>
 __global__ void __launch_bounds__(kThreads)
     adamw_kernel(AdamWArguments<T> arguments, const StepState* state) {
   if (!state->finite) return;
-  const AdamStep<float> step = step_of(*state, arguments.settings);
+  const AdamStep<float> step = adam_step<float>(*state, arguments.settings);
   const int64_t stride = int64_t{gridDim.x} * kThreads * kStep;
   for (int64_t i = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * kStep; i < arguments.elements;
        i += stride) {

@@ -16,7 +16,8 @@ struct AttentionTile {
   int warps;
 };
 
-// Head sizes that the kernels in bf16 are compiled for; others are filled up with zeros to the next.
+// Head sizes that the kernels in bf16 are compiled for; others are filled up with zeros to the
+// next.
 using AttentionHeadSizes = std::integer_sequence<int, 32, 48, 64, 80, 96, 128>;
 using AttentionHeadSizesWithDropout = std::integer_sequence<int, 64, 128>;
 

@@ -28,7 +28,8 @@ Outcome outcome_on(Ops& ops, const TinyCase& tiny) {
   return outcome;
 }
 
-// Bounds of relative errors: of the largest loss, of the largest gradient.
+// Bounds of relative errors: of the largest loss, of the largest gradient. Worst measured on the
+// emulator, here and in ten steps: 1.3e-6 in fp32; in bf16 1.6e-2 but for the norms below.
 struct Bounds {
   double losses, gradients;
 };
@@ -102,7 +103,7 @@ void check_trainings(Precision precision, double losses, double norms, double we
 }  // namespace
 
 TEST_CASE("models on CUDA: losses and gradients of both families are the CPU's in fp32") {
-  check_outcomes(Precision::fp32, {1e-5, 1e-5});
+  check_outcomes(Precision::fp32, {3e-6, 3e-6});
 }
 
 TEST_CASE("models on CUDA: losses and gradients of both families are the CPU's in bf16") {
@@ -110,7 +111,7 @@ TEST_CASE("models on CUDA: losses and gradients of both families are the CPU's i
 }
 
 TEST_CASE("models on CUDA: ten steps of both families are the CPU's in fp32") {
-  check_trainings(Precision::fp32, 1e-5, 1e-4, 1e-4);
+  check_trainings(Precision::fp32, 3e-6, 3e-6, 3e-6);
 }
 
 TEST_CASE("models on CUDA: ten steps of both families are the CPU's in bf16") {

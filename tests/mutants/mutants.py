@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from cuda_mutants import CUDA_MISTAKES
+
 KERNELS = "test_kernels"
 MODELS = "test_models"
 ENGINE = "test_engine"
@@ -25,6 +27,7 @@ ACTIVATION = "kernels/cpu/activation.cpp"
 LINEAR = "kernels/cpu/linear.cpp"
 LOSS = "kernels/cpu/loss.cpp"
 UPDATE = "kernels/cpu/optimizer.cpp"
+ADAMW = "kernels/adamw.h"
 BF16 = "kernels/bfloat16.h"
 ROUNDING = "kernels/cpu/rounding_ops.cpp"
 MODEL = "models/model.cpp"
@@ -185,10 +188,10 @@ MUTANTS = [
     one("scaled init forgets that a layer has two branches", MODELS, "initialize: matrices*",
         PARAMETER, "std::sqrt(2.0 * static_cast<double>(config.layers))",
         "std::sqrt(static_cast<double>(config.layers))"),
-    one("no correction of the first moment", KERNELS, "adamw: equals*", UPDATE,
-        "state_.learning_rate / state_.first_moment_correction", "state_.learning_rate"),
-    one("no correction of the second moment", KERNELS, "adamw: equals*", UPDATE,
-        "1 / std::sqrt(state_.second_moment_correction)", "1.0"),
+    one("no correction of the first moment", KERNELS, "adamw: equals*", ADAMW,
+        "state.learning_rate / state.first_moment_correction", "state.learning_rate"),
+    one("no correction of the second moment", KERNELS, "adamw: equals*", ADAMW,
+        "1 / std::sqrt(state.second_moment_correction)", "1.0"),
     one("clipping by the squared norm", KERNELS, "adamw: equals*", UPDATE,
         "state_.gradient_norm = std::sqrt(sum);", "state_.gradient_norm = sum;"),
     # --- bf16
@@ -225,3 +228,6 @@ MUTANTS = [
     one("an update with gradients that are not finite", KERNELS, "adamw: equals*", UPDATE,
         "  if (!state_.finite) return;\n", ""),
 ]
+
+MUTANTS += [one(name, "test_cuda", tests, "kernels/cuda/" + file, original, replacement)
+            for name, tests, file, original, replacement in CUDA_MISTAKES]
