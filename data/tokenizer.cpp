@@ -1,5 +1,6 @@
 #include "data/tokenizer.h"
 
+#include "data/sentencepiece_tokenizer.h"
 #include "kernels/error.h"
 
 namespace normlab {
@@ -30,6 +31,7 @@ class ByteTokenizer final : public Tokenizer {
   int64_t vocabulary() const override { return kVocabulary; }
   int32_t end_of_text() const override { return kEndOfText; }
   std::string name() const override { return "bytes"; }
+  uint64_t hash() const override { return 0x6279746573; }  // "bytes"
 
  private:
   static constexpr int32_t kEndOfText = 256;
@@ -40,7 +42,12 @@ class ByteTokenizer final : public Tokenizer {
 
 std::unique_ptr<Tokenizer> make_tokenizer(const std::string& name) {
   if (name == "bytes") return std::make_unique<ByteTokenizer>();
-  throw input_error("tokenizer \"" + name + "\" is unknown (there is: bytes). Use `bytes`");
+  constexpr std::string_view kSentencePiece = "sentencepiece:";
+  if (name.starts_with(kSentencePiece)) {
+    return make_sentencepiece_tokenizer(name.substr(kSentencePiece.size()));
+  }
+  throw input_error("tokenizer \"" + name +
+                    "\" is unknown (there are: bytes, sentencepiece:FILE). Use one of them");
 }
 
 }  // namespace normlab

@@ -1,0 +1,39 @@
+// Documents from files of text, JSON lines, or rows of ids, compressed or not; streamed.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace normlab {
+
+struct Document {
+  std::string text;
+  std::vector<int64_t> ids;  // in place of text, where rows that are tokenised already are read
+};
+
+struct SourceOptions {
+  std::string key = "text";        // of the text in a JSON line
+  std::string ids_key;             // not "": of the ids in a JSON line; texts are not looked at
+  std::string document_separator;  // of a text file; "": it is one document
+};
+
+// Files one after another; memory is that of the longest document. A name tells the kind: *.jsonl
+// and *.json hold a JSON object a line, all others are text; .gz and .zst behind it are unpacked;
+// "-" is standard input (JSON lines).
+class DocumentSource {
+ public:
+  virtual ~DocumentSource() = default;
+  // False at the end. Throws an input Error that names file and line (of JSON lines) for what is
+  // malformed, lacks the key, or ends too early (truncated gzip, zstd).
+  virtual bool next(Document& document) = 0;
+  // Of the files as they are stored: for progress. bytes_total is 0 where it is unknown (a pipe).
+  virtual int64_t bytes_read() const = 0;
+  virtual int64_t bytes_total() const = 0;
+};
+
+std::unique_ptr<DocumentSource> open_documents(const std::vector<std::string>& files,
+                                               const SourceOptions& options);
+
+}  // namespace normlab
