@@ -1,29 +1,11 @@
 // Causal attention with grouped heads.
+#include "tests/op_cases_attention.h"
+
 #include <algorithm>
 #include <cmath>
 
-#include "tests/op_cases.h"
-
 namespace normlab {
 namespace {
-
-// Where q, k and v lie: side by side in one tensor "qkv", or q in "q", k and v in "kv".
-enum class Layout { packed, apart };
-
-struct AttentionSetting {
-  AttentionShape shape;
-  double dropout = 0;
-  Layout layout = Layout::packed;
-  Fill fill = {};
-
-  std::string queries() const { return layout == Layout::packed ? "qkv" : "q"; }
-  std::string keys() const { return layout == Layout::packed ? "qkv" : "kv"; }
-  int64_t key_column() const {
-    return layout == Layout::packed ? shape.heads * shape.head_size : 0;
-  }
-  int64_t value_column() const { return key_column() + shape.kv_heads * shape.head_size; }
-  bool differentiates() const { return shape.query_tokens == shape.key_tokens; }
-};
 
 constexpr uint32_t kDropoutTensor = 21;
 constexpr StepState kState = {.seed = 5, .step = 17, .first_sequence = 3};
@@ -143,7 +125,7 @@ void add_attention_tensors(HostTensors& tensors, const AttentionSetting& setting
     tensors.input(name, rows, width, setting.fill).padding = 3;
     if (setting.differentiates()) tensors.written("d_" + name, rows, width).padding = 1;
   };
-  if (setting.layout == Layout::packed) {
+  if (setting.layout == AttentionLayout::packed) {
     add("qkv", query_rows, query_width + key_width);
   } else {
     add("q", query_rows, query_width);
@@ -168,6 +150,8 @@ Projections parts(const DeviceTensors& t, const AttentionSetting& setting,
           t.columns(prefix + setting.keys(), setting.value_column(), key_width)};
 }
 
+}  // namespace
+
 OpCase attention_case(const std::string& name, double bound, const AttentionSetting& setting) {
   // In bf16 the probabilities, their gradients and z, which backward reads, may be rounded too.
   OpCase op_case{.name = name, .bound = bound, .roundings = 4, .state = kState};
@@ -187,11 +171,9 @@ OpCase attention_case(const std::string& name, double bound, const AttentionSett
   };
   op_case.outputs = {{"z", "d_z"}};
   op_case.inputs = {{setting.queries(), "d_" + setting.queries()}};
-  if (setting.layout == Layout::apart) op_case.inputs.push_back({"kv", "d_kv"});
+  if (setting.layout == AttentionLayout::apart) op_case.inputs.push_back({"kv", "d_kv"});
   return op_case;
 }
-
-}  // namespace
 
 std::vector<OpCase> attention_cases() {
   // {B, T_q, T_k, H, H_kv, D}
@@ -205,14 +187,17 @@ std::vector<OpCase> attention_cases() {
       attention_case("attention, D = 128", 1e-6, {.shape = {1, 65, 65, 2, 1, 128}}),
       attention_case("attention, one token", 1e-6, {.shape = {2, 1, 1, 4, 2, 16}}),
       attention_case("attention, apart, groups of three", 1e-6,
-                     {.shape = {2, 9, 9, 6, 2, 6}, .layout = Layout::apart}),
+                     {.shape = {2, 9, 9, 6, 2, 6}, .layout = AttentionLayout::apart}),
+      attention_case("attention, heads that begin between vectors", 1e-6,
+                     {.shape = {1, 33, 33, 4, 2, 12}}),
       attention_case("attention, dropout", 1e-6, {.shape = {2, 65, 65, 2, 1, 12}, .dropout = 0.5}),
       attention_case("attention, sharp", 5e-6,
                      {.shape = {1, 21, 21, 2, 1, 48}, .fill = {.deviation = 4}}),
       attention_case("attention, one query of many keys", 1e-6,
-                     {.shape = {2, 1, 200, 4, 2, 32}, .layout = Layout::apart}),
-      attention_case("attention, some queries of more keys, dropout", 1e-6,
-                     {.shape = {2, 70, 200, 4, 1, 16}, .dropout = 0.5, .layout = Layout::apart}),
+                     {.shape = {2, 1, 200, 4, 2, 32}, .layout = AttentionLayout::apart}),
+      attention_case(
+          "attention, some queries of more keys, dropout", 1e-6,
+          {.shape = {2, 70, 200, 4, 1, 16}, .dropout = 0.5, .layout = AttentionLayout::apart}),
       attention_case("attention, large", 1e-6, {.shape = {2, 200, 200, 6, 3, 64}}),
       attention_case("attention, large, dropout", 1e-6,
                      {.shape = {2, 200, 200, 2, 2, 48}, .dropout = 0.5})};

@@ -21,13 +21,15 @@ AttentionSizes sizes_of(const AttentionShape& shape, RowAccess access) {
                 " (they hold at most " + std::to_string(kMostHeadSize) +
                 "). Use more heads, or device: cpu");
   }
+  const double scale = 1 / std::sqrt(static_cast<double>(shape.head_size));
   return {shape.batch,
           static_cast<int>(shape.query_tokens),
           static_cast<int>(shape.key_tokens),
           static_cast<int>(shape.heads),
           static_cast<int>(shape.kv_heads),
           static_cast<int>(shape.head_size),
-          static_cast<float>(1 / std::sqrt(static_cast<double>(shape.head_size))),
+          static_cast<float>(scale),
+          static_cast<float>(scale * kLog2OfE),
           access};
 }
 

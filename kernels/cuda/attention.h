@@ -3,6 +3,8 @@
 // float (attention_fp32.cu). attention.cpp has the verbs.
 #pragma once
 
+#include <string>
+
 #include "kernels/bfloat16.h"
 #include "kernels/cuda/dropout.h"
 #include "kernels/cuda/launch.h"
@@ -22,7 +24,8 @@ struct AttentionSizes {
   int heads;
   int kv_heads;
   int head_size;
-  float scale;  // of scores, 1/√D
+  float scale;       // of scores, 1/√D
+  float scale_log2;  // the same, times log2(e): for powers of two
   RowAccess access;
 };
 
@@ -66,11 +69,22 @@ void enqueue_d_keys(const AttentionGradient<BFloat16>& call, const Scratch<float
 
 // --- In kernels: which part a block or a head has
 
-// Blocks of a launch: for each head of each sequence one for every `own` of `tokens`.
-inline dim3 attention_grid(int64_t batch, int heads, int tokens, int own) {
-  const int64_t blocks = batch * heads * ((tokens + own - 1) / own);
-  check(blocks <= 0x7FFFFFFF, "attention: a micro-batch of fewer sequences");
+// As many blocks as it takes for `own` of the `all` each.
+inline dim3 attention_grid(int64_t all, int64_t own) {
+  const int64_t blocks = (all + own - 1) / own;
+  constexpr int64_t kMost = 0x7FFFFFFF;
+  if (blocks > kMost) {
+    throw Error("attention: so many sequences, heads and tokens take " + std::to_string(blocks) +
+                " blocks (a GPU has at most " + std::to_string(kMost) +
+                " in a launch). Make batch.micro_batch smaller");
+  }
   return dim3(static_cast<unsigned>(blocks));
+}
+
+// The same for each head of each sequence on its own.
+inline dim3 attention_grid(int64_t batch, int heads, int tokens, int own) {
+  const int64_t tiles = (int64_t{tokens} + own - 1) / own;
+  return attention_grid(batch * heads * tiles, 1);
 }
 
 // Tile t holds the tokens from t·own on.

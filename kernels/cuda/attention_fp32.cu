@@ -15,26 +15,20 @@ constexpr int kHeld = 4;  // elements of a head that a lane has: lane, lane + 32
 struct HeadVector {
   float x[kHeld] = {};
 
-  template <typename T>
-  static __device__ __forceinline__ HeadVector read(const T* source, int size) {
+  static __device__ __forceinline__ HeadVector read(const float* source, int size) {
     HeadVector vector;
 #pragma unroll
     for (int i = 0; i < kHeld; ++i) {
       const int at = lane_index() + i * kWarpSize;
-      if (at >= size) continue;
-      float element[1];
-      load(element, source + at);
-      vector.x[i] = element[0];
+      if (at < size) vector.x[i] = source[at];
     }
     return vector;
   }
-  template <typename T>
-  __device__ __forceinline__ void write(T* target, int size, float factor) const {
+  __device__ __forceinline__ void write(float* target, int size, float factor) const {
 #pragma unroll
     for (int i = 0; i < kHeld; ++i) {
       const int at = lane_index() + i * kWarpSize;
-      const float element[1] = {x[i] * factor};
-      if (at < size) store(target + at, element);
+      if (at < size) target[at] = x[i] * factor;
     }
   }
   __device__ __forceinline__ float dot(const HeadVector& other) const {
@@ -73,8 +67,7 @@ __device__ __forceinline__ float mask_factor(const AttentionMask& mask, int64_t 
 }
 
 // A warp a query: softmax in one pass over the keys (Milakov & Gimelshein 2018, algorithm 3).
-template <typename T>
-__global__ void __launch_bounds__(kThreads) forward_kernel(AttentionForward<T> call) {
+__global__ void __launch_bounds__(kThreads) forward_kernel(AttentionForward<float> call) {
   const AttentionSizes& sizes = call.sizes;
   const WarpPlace at = warp_place(sizes.batch, sizes.heads, sizes.query_tokens);
   if (!at.exists) return;
@@ -107,16 +100,15 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(AttentionForward<T> c
 }
 
 // A warp a query: d_q, and delta = Σ d_z·z.
-template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    d_queries_kernel(AttentionGradient<T> call, Scratch<float> delta) {
+    d_queries_kernel(AttentionGradient<float> call, Scratch<float> delta) {
   const AttentionSizes& sizes = call.sizes;
   const WarpPlace at = warp_place(sizes.batch, sizes.heads, sizes.query_tokens);
   if (!at.exists) return;
   const int size = sizes.head_size;
   const int tokens = sizes.query_tokens;
   const int kv_head = at.head / (sizes.heads / sizes.kv_heads);
-  const auto of = [&](Rows<const T> rows, int head) {
+  const auto of = [&](Rows<const float> rows, int head) {
     return head_rows(rows, at.sequence, tokens, head, size);
   };
   const auto keys = of(call.k, kv_head);
@@ -141,16 +133,15 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // A warp a key and value: d_k and d_v over all query heads that read it, in their order.
-template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    d_keys_kernel(AttentionGradient<T> call, Scratch<float> delta) {
+    d_keys_kernel(AttentionGradient<float> call, Scratch<float> delta) {
   const AttentionSizes& sizes = call.sizes;
   const int tokens = sizes.query_tokens;
   const WarpPlace at = warp_place(sizes.batch, sizes.kv_heads, tokens);
   if (!at.exists) return;
   const int size = sizes.head_size;
   const int group = sizes.heads / sizes.kv_heads;
-  const auto of = [&](Rows<const T> rows, int head) {
+  const auto of = [&](Rows<const float> rows, int head) {
     return head_rows(rows, at.sequence, tokens, head, size);
   };
   const HeadVector key = HeadVector::read(of(call.k, at.head)[at.token], size);
@@ -177,48 +168,28 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 LaunchShape warp_each(int64_t batch, int heads, int tokens, cudaStream_t stream) {
-  return {attention_grid(1, 1, static_cast<int>(batch * heads * tokens), kWarps), dim3(kThreads), 0,
-          stream};
-}
-
-template <typename T>
-void launch_d_queries(const AttentionGradient<T>& call, const Scratch<float>& delta,
-                      cudaStream_t stream) {
-  launch("attention_d_queries", d_queries_kernel<T>,
-         warp_each(call.sizes.batch, call.sizes.heads, call.sizes.query_tokens, stream), call,
-         delta);
-}
-
-template <typename T>
-void launch_d_keys(const AttentionGradient<T>& call, const Scratch<float>& delta,
-                   cudaStream_t stream) {
-  launch("attention_d_keys", d_keys_kernel<T>,
-         warp_each(call.sizes.batch, call.sizes.kv_heads, call.sizes.query_tokens, stream), call,
-         delta);
+  return {attention_grid(batch * heads * tokens, kWarps), dim3(kThreads), 0, stream};
 }
 
 }  // namespace
 
 void enqueue_forward(const AttentionForward<float>& call, cudaStream_t stream) {
-  launch("attention_forward", forward_kernel<float>,
+  launch("attention_forward", forward_kernel,
          warp_each(call.sizes.batch, call.sizes.heads, call.sizes.query_tokens, stream), call);
 }
 
 void enqueue_d_queries(const AttentionGradient<float>& call, const Scratch<float>& delta,
                        cudaStream_t stream) {
-  launch_d_queries(call, delta, stream);
+  launch("attention_d_queries", d_queries_kernel,
+         warp_each(call.sizes.batch, call.sizes.heads, call.sizes.query_tokens, stream), call,
+         delta);
 }
-void enqueue_d_queries(const AttentionGradient<BFloat16>& call, const Scratch<float>& delta,
-                       cudaStream_t stream) {
-  launch_d_queries(call, delta, stream);
-}
+
 void enqueue_d_keys(const AttentionGradient<float>& call, const Scratch<float>& delta,
                     cudaStream_t stream) {
-  launch_d_keys(call, delta, stream);
-}
-void enqueue_d_keys(const AttentionGradient<BFloat16>& call, const Scratch<float>& delta,
-                    cudaStream_t stream) {
-  launch_d_keys(call, delta, stream);
+  launch("attention_d_keys", d_keys_kernel,
+         warp_each(call.sizes.batch, call.sizes.kv_heads, call.sizes.query_tokens, stream), call,
+         delta);
 }
 
 }  // namespace normlab

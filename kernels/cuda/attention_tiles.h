@@ -35,6 +35,13 @@ struct TileSource {
   RowAccess access;
 };
 
+__device__ __forceinline__ TileSource tile_source(const Rows<const BFloat16>& rows,
+                                                  int64_t sequence, int tokens, int head,
+                                                  const AttentionSizes& sizes) {
+  return {head_rows(rows, sequence, tokens, head, sizes.head_size), tokens, sizes.head_size,
+          sizes.access};
+}
+
 // Rows [first, first + kRows) into the tile, zeros beyond the last row and column. The copies are
 // in flight until cp_async_wait and a barrier.
 template <int kHeadSize, int kRows, int kThreads>
@@ -42,7 +49,8 @@ __device__ __forceinline__ void load_tile(SharedArray<BFloat16> tile, const Tile
                                           int first) {
   constexpr int kChunks = kHeadSize / kChunk;
   constexpr int kAll = kRows * kChunks;
-#pragma unroll
+  // Unrolled, it would take registers that the products need.
+#pragma unroll 1
   for (int i = 0; i < (kAll + kThreads - 1) / kThreads; ++i) {
     const int index = static_cast<int>(threadIdx.x) + i * kThreads;
     if (kAll % kThreads != 0 && index >= kAll) break;
@@ -61,6 +69,40 @@ __device__ __forceinline__ void load_tile(SharedArray<BFloat16> tile, const Tile
     }
   }
 }
+
+// Rows [row, row + kRows) of two sources at a time, step by step, each in two buffers: the one's
+// while a step is computed, the other's while the next is on its way.
+template <int kHeadSize, int kRows, int kThreads>
+class TileRing {
+ public:
+  static constexpr int kTileElements = kRows * kRowElements<kHeadSize>;
+  static constexpr int64_t kElements = 4 * kTileElements;
+
+  __device__ __forceinline__ explicit TileRing(SharedMemory& shared)
+      : first_(shared.take<BFloat16>(2 * kTileElements)),
+        second_(shared.take<BFloat16>(2 * kTileElements)) {}
+  __device__ __forceinline__ void load(int step, const TileSource& first, const TileSource& second,
+                                       int row) const {
+    load_tile<kHeadSize, kRows, kThreads>(this->first(step), first, row);
+    load_tile<kHeadSize, kRows, kThreads>(this->second(step), second, row);
+    cp_async_commit();
+  }
+  // Whatever is on its way has arrived, for all threads, and all are done with the step before.
+  __device__ __forceinline__ static void land() {
+    cp_async_wait<0>();
+    __syncthreads();
+  }
+  __device__ __forceinline__ SharedArray<BFloat16> first(int step) const {
+    return first_.from(step % 2 * kTileElements);
+  }
+  __device__ __forceinline__ SharedArray<BFloat16> second(int step) const {
+    return second_.from(step % 2 * kTileElements);
+  }
+
+ private:
+  SharedArray<BFloat16> first_;
+  SharedArray<BFloat16> second_;
+};
 
 // --- Products
 
@@ -173,64 +215,29 @@ __device__ __forceinline__ void for_each_element(const Body& body) {
   }
 }
 
-// --- Dropout
+// --- Causal masks
 
-// Bit i: whether element first + i of a sequence is kept. Each draw gives four.
-template <int kCount>
-__device__ __forceinline__ uint32_t kept_bits(const DropoutArguments& dropout, uint64_t key,
-                                              int64_t first) {
-  const auto element = static_cast<uint64_t>(first);
-  const int before = static_cast<int>(element % 4);
-  const int draws = (before + kCount + 3) / 4;
-  uint64_t bits = 0;
-#pragma unroll 1
-  for (int draw = 0; draw < draws; ++draw) {
-    const RandomBlock block =
-        element_block(key, dropout.tensor, element / 4 + static_cast<uint64_t>(draw));
-    uint64_t kept = 0;
-#pragma unroll
-    for (int word = 0; word < 4; ++word) {
-      kept |= uint64_t{block[static_cast<size_t>(word)] >= dropout.threshold} << word;
-    }
-    bits |= kept << (4 * draw);
-  }
-  return static_cast<uint32_t>(bits >> before);
+// Scores of keys that come after their query become −∞. `query` and `key` belong to the tile's
+// first element; a query sees the keys up to its own place among them.
+template <int kM, int kN>
+__device__ __forceinline__ void mask_later_keys(float (&scores)[kM][kN][4], int query, int key) {
+  if (key + 8 * kN - 1 <= query) return;
+  for_each_element<kM, kN>([&](int m, int n, int e) {
+    const bool later = key + 8 * n + fragment_column(e) > query + 16 * m + fragment_row(e);
+    if (later) scores[m][n][e] = -INFINITY;
+  });
 }
 
-// The factors of a tile of kM·16 queries × kN·8 keys. A lane draws whole words of 32 keys of a
-// query and gets the bits of its own elements by shuffles.
+// The same where rows are keys and columns queries.
 template <int kM, int kN>
-class QueryRowsMask {
- public:
-  static_assert(kN % 4 == 0);
-  // `query` and `key` are those of the tile's first element; all lanes of a warp call it.
-  __device__ __forceinline__ QueryRowsMask(const AttentionMask& mask, uint64_t sequence_key,
-                                           const AttentionSizes& sizes, int head, int query,
-                                           int key)
-      : kept_(mask.dropout.kept) {
-#pragma unroll
-    for (int i = 0; i < kWordsOfLane; ++i) {
-      const int word = lane_index() + kWarpSize * i;
-      const int64_t row = first_probability(sizes, head, query + word % kRows);
-      drawn_[i] = kept_bits<32>(mask.dropout, sequence_key, row + key + word / kRows * 32);
-    }
-  }
-  // For elements m, n / 4 and e / 2 of the tile: the word that holds them.
-  __device__ __forceinline__ uint32_t word(int m, int part, int half) const {
-    const int first = part * kRows + 16 * m + 8 * half;  // of eight, one for each four lanes
-    return shuffle(drawn_[first / kWarpSize], first % kWarpSize + lane_index() / 4);
-  }
-  // 0 or 1/(1 − p), of an element with that word.
-  __device__ __forceinline__ float factor(uint32_t word, int n, int e) const {
-    return (word >> (n % 4 * 8 + fragment_column(e)) & 1u) != 0 ? kept_ : 0.0f;
-  }
-
- private:
-  static constexpr int kRows = 16 * kM;
-  static constexpr int kWordsOfLane = (kRows * kN / 4 + kWarpSize - 1) / kWarpSize;
-  float kept_;
-  uint32_t drawn_[kWordsOfLane];
-};
+__device__ __forceinline__ void mask_earlier_queries(float (&scores)[kM][kN][4], int key,
+                                                     int query) {
+  if (key + 16 * kM - 1 <= query) return;
+  for_each_element<kM, kN>([&](int m, int n, int e) {
+    const bool earlier = query + 8 * n + fragment_column(e) < key + 16 * m + fragment_row(e);
+    if (earlier) scores[m][n][e] = -INFINITY;
+  });
+}
 
 // --- Results
 
@@ -252,24 +259,41 @@ __device__ __forceinline__ void store_row(BFloat16* row, const float (&tiles)[kH
   }
 }
 
-// Calls body(head size that is compiled for, whether dropout is).
+// The lane's rows of a tile of which row 0 is row `first` of `rows`.
+template <int kHeadSize, int kM>
+__device__ __forceinline__ void store_tile(const Rows<BFloat16>& rows,
+                                           const float (&tiles)[kM][kHeadSize / 8][4], int first,
+                                           int count, float factor, const AttentionSizes& sizes) {
+#pragma unroll
+  for (int m = 0; m < kM; ++m) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int row = first + 16 * m + fragment_row(2 * half);
+      if (row < count) store_row<kHeadSize>(rows[row], tiles[m], half, factor, sizes);
+    }
+  }
+}
+
+// --- Launches
+
+// Calls body(the least head size that is compiled for and suffices, whether dropout is).
 template <typename Body>
-void with_compiled_head_size(const AttentionSizes& sizes, const AttentionMask& mask,
-                             const Body& body) {
-  using Absent = std::integral_constant<AttentionDropout, AttentionDropout::absent>;
-  using Present = std::integral_constant<AttentionDropout, AttentionDropout::present>;
-  const auto choose = [&]<int... kSizes>(auto dropout, std::integer_sequence<int, kSizes...>) {
+void with_compiled_kernel(const AttentionSizes& sizes, const AttentionMask& mask,
+                          const Body& body) {
+  const auto with = [&]<int... kSizes>(auto dropout, std::integer_sequence<int, kSizes...>) {
     int before = 0;
-    const auto try_one = [&](auto size) {
+    const auto try_size = [&](auto size) {
       if (before < sizes.head_size && sizes.head_size <= size) body(size, dropout);
       before = size;
     };
-    (try_one(std::integral_constant<int, kSizes>{}), ...);
+    (try_size(std::integral_constant<int, kSizes>{}), ...);
   };
   if (mask.step == nullptr) {
-    choose(Absent{}, AttentionHeadSizes{});
+    with(std::integral_constant<AttentionDropout, AttentionDropout::absent>{},
+         AttentionHeadSizes{});
   } else {
-    choose(Present{}, AttentionHeadSizesWithDropout{});
+    with(std::integral_constant<AttentionDropout, AttentionDropout::present>{},
+         AttentionHeadSizesWithDropout{});
   }
 }
 

@@ -1,7 +1,7 @@
 // Every kernel gives the same bits in whatever order the threads of a block run.
 #include "catch.h"
 #include "tests/emulator/emulator.h"
-#include "tests/op_cases.h"
+#include "tests/op_cases_attention.h"
 
 namespace normlab {
 namespace {
@@ -40,17 +40,21 @@ std::vector<std::vector<std::byte>> outcome(const OpCase& op_case, Ops& ops, Ord
   return bytes;
 }
 
+void check_orders(const std::vector<OpCase>& cases, Precision precision) {
+  const auto ops = make_ops(Device::cuda, precision);
+  for (const OpCase& op_case : cases) {
+    INFO(op_case.name);
+    const auto forward = outcome(op_case, *ops, Order::forward);
+    for (const Order order : {Order::backward, Order::shuffled, Order::run_ahead}) {
+      const bool same = outcome(op_case, *ops, order) == forward;
+      CHECK(same);
+    }
+  }
+}
+
 void check_orders(const std::vector<OpCase>& cases) {
   for (const Precision precision : {Precision::fp32, Precision::bf16}) {
-    const auto ops = make_ops(Device::cuda, precision);
-    for (const OpCase& op_case : cases) {
-      INFO(op_case.name);
-      const auto forward = outcome(op_case, *ops, Order::forward);
-      for (const Order order : {Order::backward, Order::shuffled, Order::run_ahead}) {
-        const bool same = outcome(op_case, *ops, order) == forward;
-        CHECK(same);
-      }
-    }
+    check_orders(cases, precision);
   }
 }
 
@@ -84,6 +88,17 @@ TEST_CASE("orders: activations and dropout give the same bits in four orders of 
 }
 TEST_CASE("orders: attention gives the same bits in four orders of threads") {
   check_orders_of_short(attention_cases());
+}
+// A warp that runs ahead, or lags behind, does so by a whole buffer.
+TEST_CASE("orders: attention over many tiles gives the same bits in four orders of threads") {
+  for (const double dropout : {0.0, 0.5}) {
+    for (const int64_t padding : {0, 1}) {
+      OpCase op_case =
+          attention_case("attention", 0, {.shape = {1, 390, 390, 1, 1, 16}, .dropout = dropout});
+      for (HostMatrix& matrix : op_case.tensors.all()) matrix.padding = padding;
+      check_orders({op_case}, Precision::bf16);
+    }
+  }
 }
 TEST_CASE("orders: loss and updates give the same bits in four orders of threads") {
   check_orders(loss_cases());
