@@ -52,6 +52,13 @@ class ForwardingOps : public Ops {
                               const Norm& norm) override {
     ops_.residual_norm_backward(d_sum, d_gain, d_bias, d_normed, d_residual, sum, statistics, norm);
   }
+  void add_stds(Tensor sum, ConstTensor statistics, ConstTensor lengths) override {
+    ops_.add_stds(sum, statistics, lengths);
+  }
+  void add_std_loss(Tensor d_x, ConstTensor x, ConstTensor statistics, ConstTensor tokens,
+                    ConstTensor lengths, const StdLoss& settings) override {
+    ops_.add_std_loss(d_x, x, statistics, tokens, lengths, settings);
+  }
   void linear_forward(Tensor y, ConstTensor x, ConstTensor weight, ConstTensor bias) override {
     ops_.linear_forward(y, x, weight, bias);
   }

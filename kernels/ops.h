@@ -59,6 +59,7 @@ struct StepState {
   uint64_t step = 0;           // of every random number; constant within a step
   int64_t first_sequence = 0;  // place of the micro-batch's first sequence in the global batch
   double loss_scale = 1;       // gradient of the step's loss by the loss of one token
+  double std_loss_scale = 0;   // the same of the auxiliary loss by the loss of one token's std
   double learning_rate = 0;
   double first_moment_correction = 1;   // 1 − β₁^t, t = this update, counted from 1
   double second_moment_correction = 1;  // 1 − β₂^t
@@ -70,7 +71,8 @@ struct StepState {
 };
 
 struct StepResult {
-  double loss = 0;  // what add_loss has summed since zero_loss; nats
+  double loss = 0;      // what add_loss has summed since zero_loss; nats
+  double std_loss = 0;  // what add_std_loss has
   double gradient_norm = 0;
   bool finite = true;
 };
@@ -105,6 +107,17 @@ struct AttentionShape {
   int64_t heads = 0;
   int64_t kv_heads = 0;  // divides heads; query head h reads head h·kv_heads/heads
   int64_t head_size = 0;
+};
+
+// The auxiliary loss (std − target)² of each token, which holds the scale of the residual stream
+// together while its norms are removed ("Transformers Don't Need LayerNorm at Inference Time",
+// appendix B). The target is the mean of std over `group` sequences that follow each other, without
+// each one's first token and without ends of text (1 where nothing is left); it is no variable of
+// the gradient. Or it is given.
+struct StdLoss {
+  int64_t group = 1;         // sequences
+  int32_t end_of_text = -1;  // −1: there is none
+  double given_target = 0;   // 0: none is given
 };
 
 enum class WeightDecay { decoupled, coupled };  // AdamW; Adam with an L2 term in the gradient
@@ -175,6 +188,15 @@ class Ops {
                                       ConstTensor d_normed, ConstTensor d_residual, ConstTensor sum,
                                       ConstTensor statistics, const Norm& norm) = 0;
 
+  // --- The std of rows, from statistics (N,2) = {mean, 1/std}. Of sequence b the first lengths[b]
+  // tokens count, lengths (B,1) i32, row b·N/B + t
+  // sum (1,1) f64 += Σ std.
+  virtual void add_stds(Tensor sum, ConstTensor statistics, ConstTensor lengths) = 0;
+  // The step's std_loss += StepState.std_loss_scale · Σ losses, and d_x (N,C) += its gradient by
+  // x (N,C), of which the statistics are: 2·(std − target)·(x − mean)/(C·std). tokens (B,T) i32.
+  virtual void add_std_loss(Tensor d_x, ConstTensor x, ConstTensor statistics, ConstTensor tokens,
+                            ConstTensor lengths, const StdLoss& settings) = 0;
+
   // --- Products. weight (O,I), bias (O) or empty
   // y (N,O) = x (N,I) · weightᵀ + bias.
   virtual void linear_forward(Tensor y, ConstTensor x, ConstTensor weight, ConstTensor bias) = 0;
@@ -219,6 +241,7 @@ class Ops {
   virtual void cross_entropy_forward(Tensor losses, ConstTensor logits, ConstTensor targets) = 0;
   // The same, and logits become their gradient times StepState.loss_scale, in place.
   virtual void cross_entropy_backward(Tensor losses, Tensor logits, ConstTensor targets) = 0;
+  // Forgets the step's loss and std_loss.
   virtual void zero_loss() = 0;
   // The step's loss += StepState.loss_scale · Σ losses, in a fixed order.
   virtual void add_loss(ConstTensor losses) = 0;
@@ -241,8 +264,8 @@ class Ops {
 };
 
 enum class Device { cpu, cuda };
-// bf16: activations and weights rounded to bfloat16, with masters, moments, statistics and gradients
-// of parameters in fp32. fp64: for checks, on the CPU.
+// bf16: activations and weights rounded to bfloat16, with masters, moments, statistics and
+// gradients of parameters in fp32. fp64: for checks, on the CPU.
 enum class Precision { fp32, bf16, fp64 };
 
 // threads = 0: as many as the machine has. Throws Error where the device is not there.

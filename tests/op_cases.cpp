@@ -225,8 +225,9 @@ std::vector<std::byte> DeviceTensors::bytes(const std::string& name) const {
 
 std::vector<OpCase> all_op_cases() {
   std::vector<OpCase> all;
-  for (const auto& group : {move_cases, embedding_cases, norm_cases, linear_cases, activation_cases,
-                            attention_cases, dropout_cases, loss_cases, update_cases}) {
+  for (const auto& group :
+       {move_cases, embedding_cases, norm_cases, row_std_cases, linear_cases, activation_cases,
+        attention_cases, dropout_cases, loss_cases, update_cases}) {
     for (OpCase& op_case : group()) all.push_back(std::move(op_case));
   }
   return all;

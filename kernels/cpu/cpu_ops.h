@@ -59,6 +59,10 @@ class CpuOps final : public Ops {
                               ConstTensor d_residual, ConstTensor sum, ConstTensor statistics,
                               const Norm& norm) override;
 
+  void add_stds(Tensor sum, ConstTensor statistics, ConstTensor lengths) override;
+  void add_std_loss(Tensor d_x, ConstTensor x, ConstTensor statistics, ConstTensor tokens,
+                    ConstTensor lengths, const StdLoss& settings) override;
+
   void linear_forward(Tensor y, ConstTensor x, ConstTensor weight, ConstTensor bias) override;
   void linear_backward_input(Tensor d_x, ConstTensor d_y, ConstTensor weight) override;
   void linear_backward_weight(Tensor d_weight, Tensor d_bias, ConstTensor d_y,
@@ -82,7 +86,7 @@ class CpuOps final : public Ops {
 
   void cross_entropy_forward(Tensor losses, ConstTensor logits, ConstTensor targets) override;
   void cross_entropy_backward(Tensor losses, Tensor logits, ConstTensor targets) override;
-  void zero_loss() override { loss_ = 0; }
+  void zero_loss() override { loss_ = std_loss_ = 0; }
   void add_loss(ConstTensor losses) override;
 
   void sum_of_squares(Tensor partials, ConstTensor gradient) override;
@@ -109,6 +113,7 @@ class CpuOps final : public Ops {
   int threads_;
   StepState state_;
   double loss_ = 0;
+  double std_loss_ = 0;
   std::vector<std::vector<Scalar>> scratch_;
   std::vector<Scalar> partials_;
   // cos and sin of position · base^(−2i/D): (positions, D/2) each.

@@ -177,6 +177,11 @@ void RoundingOps::residual_norm_backward(Tensor d_sum, Tensor d_gain, Tensor d_b
       Read{d_residual}, Read{sum}, statistics, norm);
 }
 
+void RoundingOps::add_std_loss(Tensor d_x, ConstTensor x, ConstTensor statistics,
+                               ConstTensor tokens, ConstTensor lengths, const StdLoss& settings) {
+  run(&Ops::add_std_loss, Updated{d_x}, Read{x}, statistics, tokens, lengths, settings);
+}
+
 void RoundingOps::linear_forward(Tensor y, ConstTensor x, ConstTensor weight, ConstTensor bias) {
   run(&Ops::linear_forward, Written{y}, Read{x}, Read{weight}, Read{bias});
 }

@@ -32,6 +32,8 @@ class RoundingOps final : public ForwardingOps {
                               ConstTensor d_residual, ConstTensor sum, ConstTensor statistics,
                               const Norm& norm) override;
 
+  void add_std_loss(Tensor d_x, ConstTensor x, ConstTensor statistics, ConstTensor tokens,
+                    ConstTensor lengths, const StdLoss& settings) override;
   void linear_forward(Tensor y, ConstTensor x, ConstTensor weight, ConstTensor bias) override;
   void linear_backward_input(Tensor d_x, ConstTensor d_y, ConstTensor weight) override;
   void linear_backward_weight(Tensor d_weight, Tensor d_bias, ConstTensor d_y,

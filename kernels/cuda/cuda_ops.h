@@ -25,6 +25,7 @@ void check_cuda(cudaError_t status, const char* what);
 struct DeviceState {
   StepState step;
   double loss = 0;
+  double std_loss = 0;
 };
 
 template <typename Working>
@@ -68,6 +69,10 @@ class CudaOps final : public Ops {
   void residual_norm_backward(Tensor d_sum, Tensor d_gain, Tensor d_bias, ConstTensor d_normed,
                               ConstTensor d_residual, ConstTensor sum, ConstTensor statistics,
                               const Norm& norm) override;
+
+  void add_stds(Tensor sum, ConstTensor statistics, ConstTensor lengths) override;
+  void add_std_loss(Tensor d_x, ConstTensor x, ConstTensor statistics, ConstTensor tokens,
+                    ConstTensor lengths, const StdLoss& settings) override;
 
   void linear_forward(Tensor y, ConstTensor x, ConstTensor weight, ConstTensor bias) override;
   void linear_backward_input(Tensor d_x, ConstTensor d_y, ConstTensor weight) override;

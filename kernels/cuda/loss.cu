@@ -172,6 +172,8 @@ void CudaOps<Working>::cross_entropy_backward(Tensor losses, Tensor logits, Cons
 template <typename Working>
 void CudaOps<Working>::zero_loss() {
   check_cuda(cudaMemsetAsync(&state_->loss, 0, sizeof(state_->loss), stream_), "zero the loss");
+  check_cuda(cudaMemsetAsync(&state_->std_loss, 0, sizeof(state_->std_loss), stream_),
+             "zero the auxiliary loss");
 }
 
 template <typename Working>

@@ -45,7 +45,8 @@ __global__ void __launch_bounds__(kThreads)
   StepState& step = state->step;
   step.gradient_norm = sqrt(sum);
   // A difference with itself is 0 for finite numbers alone.
-  step.finite = sum - sum == 0 && state->loss - state->loss == 0;
+  const double losses = state->loss + state->std_loss;
+  step.finite = sum - sum == 0 && losses - losses == 0;
   const bool clips = step.gradient_clip > 0 && step.gradient_norm > step.gradient_clip;
   step.clip_scale = clips ? step.gradient_clip / step.gradient_norm : 1.0;
 }

@@ -18,6 +18,7 @@ TEST_CASE("embedding on CUDA equals loops in double precision") {
   check_on_cuda(embedding_cases());
 }
 TEST_CASE("norms on CUDA equal loops in double precision") { check_on_cuda(norm_cases()); }
+TEST_CASE("stds on CUDA equal loops in double precision") { check_on_cuda(row_std_cases()); }
 TEST_CASE("linear on CUDA equals loops in double precision") { check_on_cuda(linear_cases()); }
 TEST_CASE("activations on CUDA equal loops in double precision") {
   check_on_cuda(activation_cases());

@@ -78,6 +78,7 @@ TEST_CASE("orders: moves and embedding give the same bits in four orders of thre
 }
 TEST_CASE("orders: norms give the same bits in four orders of threads") {
   check_orders(norm_cases());
+  check_orders(row_std_cases());
 }
 TEST_CASE("orders: linear gives the same bits in four orders of threads") {
   check_orders(linear_cases());

@@ -93,4 +93,10 @@ CUDA_MISTAKES = [
      "total = total * fading + weight;", "total = total + weight;"),
     ("in fp32 d_q lacks the query's own key", "attention*", "attention_fp32.cu",
      "key <= at.token", "key < at.token"),
+    ("tokens beyond a sequence's length count", "stds*", "row_std.cu",
+     "return row % tokens < lengths[row / tokens];", "return true;"),
+    ("a group's target includes first tokens", "stds*", "row_std.cu",
+     "return token > 0 && stds.counts(row) &&", "return stds.counts(row) &&"),
+    ("the auxiliary loss's gradient lacks the std", "stds*", "row_std.cu",
+     "scale * (std - target) / std;", "scale * (std - target);"),
 ]
