@@ -14,6 +14,12 @@ struct Packed {
         v(packed.column_slice(config.query_columns() + config.kv_columns(), config.kv_columns())) {}
 };
 
+// Of a bias that may be absent.
+template <typename View>
+View columns_or_none(View tensor, int64_t first, int64_t count) {
+  return tensor ? tensor.column_slice(first, count) : tensor;
+}
+
 AttentionShape shape_of(const PassContext& pass, int64_t key_tokens) {
   return {pass.batch,        pass.tokens,          key_tokens,
           pass.config.heads, pass.config.kv_heads, pass.config.head_size};
@@ -25,11 +31,37 @@ void rotate(const PassContext& pass, Tensor x, RopeDirection direction) {
                 direction);
 }
 
-// qkv = normed · Wᵀ + b, with rotated queries and keys.
-Packed<Tensor> project(const PassContext& pass, AttentionLayer& attention, ConstTensor normed) {
+// One of the products that make up the packed projections: outputs [first, first + count), from one
+// input.
+struct Projection {
+  int64_t first;
+  int64_t count;
+  ConstTensor input;
+  Tensor d_input;  // in backward
+};
+
+// One for all, or one for queries and keys and one for values.
+std::vector<Projection> projections(const ModelConfig& config,
+                                    const AttentionInput<ConstTensor>& input,
+                                    const AttentionInput<Tensor>& d_input) {
+  const int64_t all = config.packed_columns();
+  if (!input.values) return {{0, all, input.normed, d_input.normed}};
+  const int64_t values = config.kv_columns();
+  return {{0, all - values, input.normed, d_input.normed},
+          {all - values, values, input.values, d_input.values}};
+}
+
+// qkv = input · Wᵀ + b, with rotated queries and keys.
+Packed<Tensor> project(const PassContext& pass, AttentionLayer& attention,
+                       const AttentionInput<ConstTensor>& input) {
   const Tensor qkv = first_rows(attention.qkv, pass.rows());
-  pass.ops.linear_forward(qkv, normed, pass.value(attention.qkv_weight),
-                          pass.value(attention.qkv_bias));
+  const ConstTensor weight = pass.value(attention.qkv_weight);
+  const ConstTensor bias = pass.value(attention.qkv_bias);
+  for (const Projection& part : projections(pass.config, input, {})) {
+    pass.ops.linear_forward(qkv.column_slice(part.first, part.count), part.input,
+                            weight.row_slice(part.first, part.count),
+                            columns_or_none(bias, part.first, part.count));
+  }
   const Packed<Tensor> parts(qkv, pass.config);
   rotate(pass, parts.q, RopeDirection::forward);
   rotate(pass, parts.k, RopeDirection::forward);
@@ -65,8 +97,8 @@ void lay_out(AttentionLayer& attention, Arena& arena, const ModelConfig& config,
 }
 
 void attention_forward(const PassContext& pass, AttentionLayer& attention, Tensor branch,
-                       ConstTensor normed) {
-  const Packed<Tensor> parts = project(pass, attention, normed);
+                       const AttentionInput<ConstTensor>& input) {
+  const Packed<Tensor> parts = project(pass, attention, input);
   const Tensor z = first_rows(attention.z, pass.rows());
   const Tensor lse = lse_of(pass, attention);
   pass.ops.attention_forward(z, lse, parts.q, parts.k, parts.v, shape_of(pass, pass.tokens),
@@ -78,9 +110,9 @@ void attention_forward(const PassContext& pass, AttentionLayer& attention, Tenso
 }
 
 void attention_decode(const PassContext& pass, AttentionLayer& attention, Tensor branch,
-                      ConstTensor normed) {
+                      const AttentionInput<ConstTensor>& input) {
   check(pass.batch == 1, "attention_decode: one sequence");
-  const Packed<Tensor> parts = project(pass, attention, normed);
+  const Packed<Tensor> parts = project(pass, attention, input);
   const int64_t columns = pass.config.kv_columns();
   const Tensor added = attention.cache.row_slice(pass.first_position, pass.tokens);
   pass.ops.copy(added.column_slice(0, columns), parts.k);
@@ -95,8 +127,8 @@ void attention_decode(const PassContext& pass, AttentionLayer& attention, Tensor
 }
 
 void attention_backward(const PassContext& pass, const AttentionLayer& attention,
-                        const AttentionGradients& room, Tensor d_normed, ConstTensor d_branch,
-                        ConstTensor normed) {
+                        const AttentionGradients& room, const AttentionInput<Tensor>& d_input,
+                        ConstTensor d_branch, const AttentionInput<ConstTensor>& input) {
   const Tensor z = first_rows(attention.z, pass.rows());
   const Tensor d_z = first_rows(room.d_z, pass.rows());
   const Tensor d_qkv = first_rows(room.d_qkv, pass.rows());
@@ -113,9 +145,16 @@ void attention_backward(const PassContext& pass, const AttentionLayer& attention
   pass.show_gradient(ProbeSite::k, attention.layer, d_parts.k);
   rotate(pass, d_parts.q, RopeDirection::backward);
   rotate(pass, d_parts.k, RopeDirection::backward);
-  pass.ops.linear_backward_weight(pass.gradient(attention.qkv_weight),
-                                  pass.gradient(attention.qkv_bias), d_qkv, normed);
-  pass.ops.linear_backward_input(d_normed, d_qkv, pass.value(attention.qkv_weight));
+  const Tensor d_weight = pass.gradient(attention.qkv_weight);
+  const Tensor d_bias = pass.gradient(attention.qkv_bias);
+  const ConstTensor weight = pass.value(attention.qkv_weight);
+  for (const Projection& part : projections(pass.config, input, d_input)) {
+    const Tensor d_part = d_qkv.column_slice(part.first, part.count);
+    pass.ops.linear_backward_weight(d_weight.row_slice(part.first, part.count),
+                                    columns_or_none(d_bias, part.first, part.count), d_part,
+                                    part.input);
+    pass.ops.linear_backward_input(part.d_input, d_part, weight.row_slice(part.first, part.count));
+  }
 }
 
 }  // namespace normlab

@@ -24,19 +24,26 @@ struct AttentionGradients {
   Tensor d_qkv;  // (N, packed)
 };
 
+// What goes in: the same (N,C) for queries, keys and values, but where their norms differ.
+template <typename View>
+struct AttentionInput {
+  View normed;
+  View values;  // empty: `normed`
+};
+
 AttentionLayer make_attention_layer(const std::vector<Parameter>& parameters, int64_t layer);
 void lay_out(AttentionLayer& attention, Arena& arena, const ModelConfig& config, int64_t batch,
              int64_t tokens, DType working_type, DType statistics_type);
 
-// branch (N,C) = Attention(normed (N,C)); Vaswani et al. 2017, with rotary positions for LLaMA.
+// branch (N,C) = Attention(input); Vaswani et al. 2017, with rotary positions for LLaMA.
 void attention_forward(const PassContext& pass, AttentionLayer& attention, Tensor branch,
-                       ConstTensor normed);
+                       const AttentionInput<ConstTensor>& input);
 // The same for the next tokens of one sequence whose earlier keys and values are in the cache.
 void attention_decode(const PassContext& pass, AttentionLayer& attention, Tensor branch,
-                      ConstTensor normed);
-// d_normed (N,C) from d_branch (N,C); accumulates the parameters' gradients.
+                      const AttentionInput<ConstTensor>& input);
+// d_input from d_branch (N,C); accumulates the parameters' gradients.
 void attention_backward(const PassContext& pass, const AttentionLayer& attention,
-                        const AttentionGradients& room, Tensor d_normed, ConstTensor d_branch,
-                        ConstTensor normed);
+                        const AttentionGradients& room, const AttentionInput<Tensor>& d_input,
+                        ConstTensor d_branch, const AttentionInput<ConstTensor>& input);
 
 }  // namespace normlab

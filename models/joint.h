@@ -20,11 +20,17 @@ struct JointSites {
   std::vector<int64_t> layers;  // one for each
 };
 
+// Indices into the model's sites, where the plan wants them.
+struct JointNorms {
+  std::optional<size_t> after;
+  std::optional<size_t> before;
+  std::optional<size_t> values;  // N_before of attention's values; `before` is that of the others
+};
+
 class Joint {
  public:
-  // `after`, `before`: indices into the model's sites, where the plan wants them.
-  Joint(std::optional<size_t> after, std::optional<size_t> before)
-      : after_(after), before_(before) {}
+  explicit Joint(const JointNorms& norms) : norms_(norms) {}
+  const JointNorms& norms() const { return norms_; }
 
   // Tensors of a joint; a model for inference gives the same ones to every second joint.
   struct Buffers {
@@ -49,6 +55,18 @@ class Joint {
                ConstTensor branch, const JointSites& shown) const;
   // Only N_before, of a stream that is already in `residual`.
   void forward_before(const PassContext& pass, const std::vector<NormSite>& sites) const;
+  // Whether attention's values have another input than its queries and keys.
+  bool values_apart(const std::vector<NormSite>& sites) const;
+  // That input, (N,C), after forward.
+  void forward_values(const PassContext& pass, const std::vector<NormSite>& sites,
+                      Tensor normed_values) const;
+  // {mean, 1/std} of each row (N,2) of what goes into the norm before (after forward), or after.
+  Tensor before_statistics(int64_t rows) const {
+    return first_rows(buffers_.before_statistics, rows);
+  }
+  Tensor after_statistics(int64_t rows) const {
+    return first_rows(buffers_.after_statistics, rows);
+  }
   // Of what went into a joint; x and branch were added, so the two share memory.
   struct Gradients {
     Tensor x;       // (N,C) of the stream before
@@ -57,12 +75,14 @@ class Joint {
   // d_stream comes in as the gradient of `residual` from further on (its content is ignored where
   // `last`) and is overwritten, as d_normed is. The gradient of `residual` is shown where forward
   // showed `residual`.
+  // d_normed_values (N,C): the gradient of what forward_values gave; empty where it gave nothing.
   enum class Position { inner, last };
   Gradients backward(const PassContext& pass, const std::vector<NormSite>& sites, Tensor d_stream,
-                     Tensor d_normed, Position position, const JointSites& shown) const;
+                     Tensor d_normed, ConstTensor d_normed_values, Position position,
+                     const JointSites& shown) const;
 
  private:
-  std::optional<size_t> after_, before_;
+  JointNorms norms_;
   Buffers buffers_;
 };
 

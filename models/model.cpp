@@ -75,7 +75,9 @@ Model::Model(Ops& ops, const ModelConfig& config, const Workload& workload)
   activations_memory_ = ops.allocate(measuring.peak_bytes());
   Arena arena(activations_memory_.data(), measuring.peak_bytes());
   lay_out_activations(structure_, arena, config, workload, working, ops.statistics_type());
-  for (const NormSite& site : structure_.sites) upload_numbers(ops, site.state, {1, 0});  // live
+  for (const NormSite& site : structure_.sites)
+    upload_numbers(ops, site.on_device, {1, 0});  // live
+  ops.zero(structure_.std_sums);
 }
 
 void Model::set_gradients(Tensor gradients) {
@@ -160,11 +162,10 @@ void Model::run_layers(const PassContext& pass, int64_t first) {
   for (auto layer = static_cast<size_t>(first); layer < structure_.mlp.size(); ++layer) {
     const auto number = static_cast<int64_t>(layer);
     AttentionLayer& attention = structure_.attention[layer];
-    const Tensor attention_input = structure_.joints[2 * layer].normed(rows_);
     if (pass.pass == Pass::decoding) {
-      attention_decode(pass, attention, branch, attention_input);
+      attention_decode(pass, attention, branch, attention_input(pass, layer));
     } else {
-      attention_forward(pass, attention, branch, attention_input);
+      attention_forward(pass, attention, branch, attention_input(pass, layer));
     }
     finish_sublayer(pass, 2 * layer + 1, attention_branch_dropout(number),
                     ProbeSite::attention_out);
@@ -174,6 +175,17 @@ void Model::run_layers(const PassContext& pass, int64_t first) {
     finish_sublayer(pass, 2 * layer + 2, mlp_branch_dropout(number), ProbeSite::mlp_out);
   }
   pass.show(ProbeSite::final, -1, final_activation());
+}
+
+// After the joint's forward, and again in backward: values' own input is not kept.
+AttentionInput<ConstTensor> Model::attention_input(const PassContext& pass, size_t layer) {
+  const Joint& joint = structure_.joints[2 * layer];
+  if (!joint.values_apart(structure_.sites)) return {joint.normed(rows_), {}};
+  check(workload_.attention_norms == AttentionNorms::apart,
+        "a workload with room for values apart from queries and keys");
+  const Tensor values = first_rows(structure_.temporaries.normed_values, rows_);
+  joint.forward_values(pass, structure_.sites, values);
+  return {joint.normed(rows_), values};
 }
 
 // What follows every sublayer: dropout of the branch, then the joint.
@@ -236,13 +248,16 @@ void Model::backward(const Batch& batch, const BucketDone& bucket_done, Probe* p
   const ModelStructure::Temporaries& room = structure_.temporaries;
   const Tensor d_stream = first_rows(room.d_stream, rows_);
   const Tensor d_normed = first_rows(room.d_normed, rows_);
+  const Tensor d_normed_values = first_rows(room.d_normed_values, rows_);
   const auto done = [&](int64_t bucket) {
     if (bucket_done) bucket_done(static_cast<int>(bucket));
   };
   Joint::Gradients gradients;
   const auto pass_joint = [&](size_t joint, Joint::Position position) {
-    gradients = structure_.joints[joint].backward(pass, structure_.sites, d_stream, d_normed,
-                                                  position, sites_shown(joint));
+    const Joint& here = structure_.joints[joint];
+    gradients = here.backward(pass, structure_.sites, d_stream, d_normed,
+                              here.values_apart(structure_.sites) ? d_normed_values : Tensor{},
+                              position, sites_shown(joint));
   };
   // Of the branch before its dropout.
   const auto d_branch = [&](int64_t dropout, ProbeSite site, int64_t layer) {
@@ -258,6 +273,11 @@ void Model::backward(const Batch& batch, const BucketDone& bucket_done, Probe* p
   head_backward(pass, batch);
   pass.show_gradient(ProbeSite::final, -1, d_normed);
   pass_joint(structure_.joints.size() - 1, Joint::Position::last);
+  if (std_loss_) {
+    const Joint& last = structure_.joints.back();
+    ops_.add_std_loss(d_stream, last.residual(rows_), last.before_statistics(rows_), batch.tokens,
+                      batch.lengths, *std_loss_);
+  }
   done(0);
   for (int64_t layer = config_.layers - 1; layer >= 0; --layer) {
     const auto at = static_cast<size_t>(layer);
@@ -265,9 +285,9 @@ void Model::backward(const Batch& batch, const BucketDone& bucket_done, Probe* p
                  d_branch(mlp_branch_dropout(layer), ProbeSite::mlp_out, layer),
                  structure_.joints[2 * at + 1].normed(rows_));
     pass_joint(2 * at + 1, Joint::Position::inner);
-    attention_backward(pass, structure_.attention[at], room.attention, d_normed,
+    attention_backward(pass, structure_.attention[at], room.attention, {d_normed, d_normed_values},
                        d_branch(attention_branch_dropout(layer), ProbeSite::attention_out, layer),
-                       structure_.joints[2 * at].normed(rows_));
+                       attention_input(pass, at));
     pass_joint(2 * at, Joint::Position::inner);
     done(config_.layers - layer);
   }
@@ -279,6 +299,44 @@ void Model::backward(const Batch& batch, const BucketDone& bucket_done, Probe* p
   ops_.embedding_backward(pass.gradient(structure_.token_embedding),
                           pass.gradient(structure_.position_embedding), d_embedding, batch.tokens);
   done(config_.layers + 1);
+}
+
+void Model::set_norm_state(size_t index, const NormState& state) {
+  NormSite& site = structure_.sites.at(index);
+  check(state.gate >= 0 && state.gate <= 1 && (state.live() || state.sigma > 0),
+        "a norm's gate within [0, 1], and a σ above 0 where it is below 1");
+  site.state = state;
+  upload_numbers(ops_, site.on_device, {state.gate, state.live() ? 0 : 1 / state.sigma});
+}
+
+void Model::zero_norm_stds() { ops_.zero(structure_.std_sums); }
+
+void Model::add_norm_stds(const Batch& batch) {
+  const auto add = [&](std::optional<size_t> site, Tensor statistics) {
+    if (!site) return;
+    ops_.add_stds(structure_.std_sums.row_slice(static_cast<int64_t>(*site), 1), statistics,
+                  batch.lengths);
+  };
+  for (const Joint& joint : structure_.joints) {
+    add(joint.norms().after, joint.after_statistics(rows_));
+    add(joint.norms().before, joint.before_statistics(rows_));
+  }
+}
+
+std::vector<double> Model::download_norm_stds() {
+  std::vector<double> sums(structure_.sites.size());
+  ops_.download(sums.data(), structure_.std_sums);
+  // Queries, keys and values read one stream.
+  for (const Joint& joint : structure_.joints) {
+    if (joint.norms().values) sums[*joint.norms().values] = sums[*joint.norms().before];
+  }
+  return sums;
+}
+
+void Model::set_std_loss(const std::optional<StdLoss>& settings) {
+  const JointNorms& last = structure_.joints.back().norms();
+  check(!settings || (last.before && !last.after), "an auxiliary loss where the last norm stands");
+  std_loss_ = settings;
 }
 
 void Model::start_decoding() {

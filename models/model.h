@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "kernels/ops.h"
@@ -13,6 +14,9 @@ namespace normlab {
 struct Batch {
   ConstTensor tokens;   // (B,T) i32
   ConstTensor targets;  // (B,T) i32, −1 = ignored; may be empty where no loss is asked for
+  // (B,1) i32, the tokens of each sequence that are no filling; may be empty where no std is asked
+  // for.
+  ConstTensor lengths = {};
 };
 
 using BucketDone = std::function<void(int bucket)>;
@@ -29,7 +33,10 @@ class Model {
   const Workload& workload() const { return workload_; }
   const std::vector<Parameter>& parameters() const { return structure_.parameters; }
   const std::vector<Bucket>& buckets() const { return structure_.buckets; }
-  std::vector<NormSite>& norm_sites() { return structure_.sites; }
+  const std::vector<NormSite>& norm_sites() const { return structure_.sites; }
+  // From the next forward on, which throws where queries and keys differ from values and the
+  // workload has no room for it.
+  void set_norm_state(size_t site, const NormState& state);
   // The flat arenas (1,n), in working_type() and gradient_type(); `gradients` is empty in a model
   // for inference.
   Tensor values() const { return values_; }
@@ -58,6 +65,14 @@ class Model {
   // StepState.loss_scale · Σ losses; calls bucket_done with each bucket that is complete.
   void backward(const Batch& batch, const BucketDone& bucket_done = {}, Probe* probe = nullptr);
 
+  // Of each site the Σ std of what went in, over the tokens that count in all batches since
+  // zero_norm_stds; after forward of a model for training.
+  void zero_norm_stds();
+  void add_norm_stds(const Batch& batch);
+  std::vector<double> download_norm_stds();
+  // backward adds the auxiliary loss, of the final norm's input, times StepState.std_loss_scale.
+  void set_std_loss(const std::optional<StdLoss>& settings);
+
   // Generation of one sequence: forgets all tokens; then each call of decode appends tokens
   // (1,T_new) and returns the logits (1,V) of the last one. At most config().context in all.
   void start_decoding();
@@ -70,6 +85,7 @@ class Model {
   void finish_sublayer(const PassContext& pass, size_t joint, int64_t dropout, ProbeSite branch);
   void head_backward(const PassContext& pass, const Batch& batch);
   JointSites sites_shown(size_t joint) const;
+  AttentionInput<ConstTensor> attention_input(const PassContext& pass, size_t layer);
 
   Ops& ops_;
   ModelConfig config_;
@@ -80,6 +96,7 @@ class Model {
   int64_t rows_ = 0;              // of the last forward
   Pass pass_ = Pass::evaluation;  // of the last forward
   int64_t decoded_tokens_ = 0;
+  std::optional<StdLoss> std_loss_;
 };
 
 }  // namespace normlab

@@ -7,14 +7,23 @@
 
 namespace normlab {
 
-// What becomes of a norm's 1/std. Removal is a state of the site, not another code path.
-enum class NormMode {
-  live,      // computed from each row
-  tapering,  // gate/std + (1 − gate)/σ, the gate on its way from 1 to 0
-  frozen,    // 1/σ
+// What becomes of a norm's 1/std: gate/std + (1 − gate)/σ. A live norm (gate 1) computes it from
+// each row, a frozen one (gate 0) has it given, a tapering one lies between. Removal is a state of
+// the site, not another code path.
+struct NormState {
+  double gate = 1;
+  double sigma = 0;  // σ, without meaning where gate is 1
+
+  bool live() const { return gate == 1; }
+  // Whether two norms with the same gain and bias give the same.
+  bool operator==(const NormState& other) const {
+    return gate == other.gate && (live() || sigma == other.sigma);
+  }
 };
 
-enum class NormRole { attention, mlp, final };
+// The norm before attention is two, which share gain and bias: one for queries and keys, one for
+// values. A norm after attention (`attention`) is one.
+enum class NormRole { attention, attention_qk, attention_v, mlp, final };
 
 struct NormSite {
   NormRole role = NormRole::attention;
@@ -22,9 +31,8 @@ struct NormSite {
   int gain = -1;      // indices into the parameter list
   int bias = -1;      // −1: none (rmsnorm)
   double scale = 1;   // a constant factor of the output
-  NormMode mode = NormMode::live;
-  bool tracks = true;  // whether σ still follows the data
-  Tensor state;        // (1,2) {gate, 1/σ} on the device
+  NormState state;
+  Tensor on_device;  // (1,2) {gate, 1/σ} in statistics_type()
 
   // What the verbs of Ops need to know.
   Norm norm(const PassContext& pass) const {
@@ -33,7 +41,7 @@ struct NormSite {
             pass.value(bias),
             pass.config.norm.epsilon,
             scale,
-            mode == NormMode::live ? ConstTensor{} : ConstTensor{state}};
+            state.live() ? ConstTensor{} : ConstTensor{on_device}};
   }
 };
 

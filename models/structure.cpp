@@ -8,6 +8,8 @@ namespace {
 std::string norm_prefix(const NormSite& site) {
   switch (site.role) {
     case NormRole::attention:
+    case NormRole::attention_qk:
+    case NormRole::attention_v:
       return "layers." + std::to_string(site.layer) + ".attention.norm";
     case NormRole::mlp:
       return "layers." + std::to_string(site.layer) + ".mlp.norm";
@@ -24,6 +26,15 @@ size_t add_site(ModelStructure& structure, const PlannedNorm& planned) {
   site.scale = planned.scale;
   site.gain = find_parameter(structure.parameters, norm_prefix(site) + ".gain");
   site.bias = find_parameter_or_none(structure.parameters, norm_prefix(site) + ".bias");
+  structure.sites.push_back(site);
+  return structure.sites.size() - 1;
+}
+
+// The same norm for values, where the planned one is for queries and keys.
+std::optional<size_t> add_values_site(ModelStructure& structure, size_t queries) {
+  NormSite site = structure.sites[queries];
+  if (site.role != NormRole::attention_qk) return {};
+  site.role = NormRole::attention_v;
   structure.sites.push_back(site);
   return structure.sites.size() - 1;
 }
@@ -72,9 +83,12 @@ void lay_out_temporaries(ModelStructure& structure, Arena& arena, const ModelCon
   room.losses = arena.take(statistics_type, {rows, 1});
   room.branch = arena.take(working_type, {rows, config.width});
   const bool training = workload.purpose == Purpose::training;
+  const bool apart = workload.attention_norms == AttentionNorms::apart;
+  if (apart) room.normed_values = arena.take(working_type, {rows, config.width});
   if (training) {
     room.d_stream = arena.take(working_type, {rows, config.width});
     room.d_normed = arena.take(working_type, {rows, config.width});
+    if (apart) room.d_normed_values = arena.take(working_type, {rows, config.width});
     room.d_branch = config.dropout > 0 ? arena.take(working_type, {rows, config.width}) : Tensor{};
   }
   // Of these, one group at a time is in use.
@@ -99,10 +113,13 @@ ModelStructure make_structure(const ModelConfig& config) {
   structure.parameters = parameter_list(config);
   structure.buckets = assign_buckets(structure.parameters, config.layers);
   for (const PlannedJoint& planned : norm_plan(config.norm, config.layers)) {
-    std::optional<size_t> after, before;
-    if (planned.after) after = add_site(structure, *planned.after);
-    if (planned.before) before = add_site(structure, *planned.before);
-    structure.joints.emplace_back(after, before);
+    JointNorms norms;
+    if (planned.after) norms.after = add_site(structure, *planned.after);
+    if (planned.before) {
+      norms.before = add_site(structure, *planned.before);
+      norms.values = add_values_site(structure, *norms.before);
+    }
+    structure.joints.emplace_back(norms);
   }
   for (int64_t layer = 0; layer < config.layers; ++layer) {
     structure.attention.push_back(make_attention_layer(structure.parameters, layer));
@@ -117,7 +134,8 @@ ModelStructure make_structure(const ModelConfig& config) {
 
 void lay_out_activations(ModelStructure& structure, Arena& arena, const ModelConfig& config,
                          const Workload& workload, DType working_type, DType statistics_type) {
-  for (NormSite& site : structure.sites) site.state = arena.take(statistics_type, {1, 2});
+  for (NormSite& site : structure.sites) site.on_device = arena.take(statistics_type, {1, 2});
+  structure.std_sums = arena.take(DType::f64, {static_cast<int64_t>(structure.sites.size()), 1});
   lay_out_joints(structure, arena, config, workload, working_type, statistics_type);
   const Arena::Mark base = arena.mark();
   for (int64_t layer = 0; layer < config.layers; ++layer) {

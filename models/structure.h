@@ -11,10 +11,15 @@ namespace normlab {
 
 enum class Purpose { training, inference };
 
+// Whether the norms of queries and keys and those of values ever differ: then there is room for the
+// input of either.
+enum class AttentionNorms { together, apart };
+
 struct Workload {
   int64_t micro_batch = 1;
   int64_t tokens = 1;  // of a sequence
   Purpose purpose = Purpose::inference;
+  AttentionNorms attention_norms = AttentionNorms::together;
   int64_t rows() const { return micro_batch * tokens; }
 };
 
@@ -24,6 +29,8 @@ struct ModelStructure {
     Tensor branch;    // (N,C)
     Tensor d_stream;  // (N,C) gradient of the residual stream
     Tensor d_normed;  // (N,C) of a sublayer's input
+    // (N,C) the same of attention's values, where their norm differs from that of queries and keys
+    Tensor normed_values, d_normed_values;
     Tensor d_branch;  // (N,C) of a branch under dropout
     AttentionGradients attention;
     MlpGradients mlp;
@@ -38,6 +45,7 @@ struct ModelStructure {
   std::vector<AttentionLayer> attention;  // layers
   std::vector<MlpLayer> mlp;
   Temporaries temporaries;
+  Tensor std_sums;  // (sites, 1) f64: Σ std of the tokens seen, by site
   int token_embedding = -1;
   int position_embedding = -1;  // −1: rotary
   int head = -1;                // the token embedding where they are tied

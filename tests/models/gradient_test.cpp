@@ -145,7 +145,6 @@ TEST_CASE("norm sites: a gate of 1 is live to the bit, other gates change the lo
   const HostBatch host = random_batch(config, 2, 21);
   const std::vector<double> live = tiny.losses(host);
   tiny.set_gates({1});
-  for (NormSite& site : tiny.model.norm_sites()) site.mode = NormMode::tapering;
   CHECK(same_bits(tiny.losses(host), live));
   tiny.set_gates({0.3});
   const std::vector<double> tapering = tiny.losses(host);

@@ -16,6 +16,10 @@ std::string described(const std::optional<PlannedNorm>& norm) {
   switch (norm->role) {
     case NormRole::attention:
       return "attention " + std::to_string(norm->layer);
+    case NormRole::attention_qk:
+      return "qk " + std::to_string(norm->layer);
+    case NormRole::attention_v:
+      return "v " + std::to_string(norm->layer);
     case NormRole::mlp:
       return "mlp " + std::to_string(norm->layer);
     case NormRole::final:
@@ -35,9 +39,8 @@ std::vector<std::string> described(NormPlacement placement, int64_t layers) {
 }  // namespace
 
 TEST_CASE("norm_plan: pre puts each norm before its sublayer and the final norm before the head") {
-  CHECK(described(NormPlacement::pre, 2) == std::vector<std::string>{"-, attention 0", "-, mlp 0",
-                                                                     "-, attention 1", "-, mlp 1",
-                                                                     "-, final -1"});
+  CHECK(described(NormPlacement::pre, 2) ==
+        std::vector<std::string>{"-, qk 0", "-, mlp 0", "-, qk 1", "-, mlp 1", "-, final -1"});
 }
 
 TEST_CASE("norm_plan: post puts each norm after its sublayer's sum, and keeps the final norm") {
@@ -84,15 +87,16 @@ TEST_CASE("make_structure: each norm site has the gain and bias of its own role 
     ModelConfig config = tiny_gpt2();
     config.norm.placement = placement;
     const ModelStructure structure = make_structure(config);
-    REQUIRE(structure.sites.size() == 7);
+    // Before attention stand two.
+    REQUIRE(structure.sites.size() == (placement == NormPlacement::pre ? 10 : 7));
     for (const NormSite& site : structure.sites) {
       const std::string layer = "layers." + std::to_string(site.layer) + ".";
-      const std::string prefix = site.role == NormRole::final       ? "final.norm"
-                                 : site.role == NormRole::attention ? layer + "attention.norm"
-                                                                    : layer + "mlp.norm";
+      const std::string prefix = site.role == NormRole::final ? "final.norm"
+                                 : site.role == NormRole::mlp ? layer + "mlp.norm"
+                                                              : layer + "attention.norm";
       CHECK(structure.parameters[static_cast<size_t>(site.gain)].name == prefix + ".gain");
       CHECK(structure.parameters[static_cast<size_t>(site.bias)].name == prefix + ".bias");
-      CHECK(site.mode == NormMode::live);
+      CHECK(site.state.live());
     }
   }
 }

@@ -104,6 +104,7 @@ TinyModel::TinyModel(Ops& ops, const ModelConfig& config, const Workload& worklo
   const int64_t bytes = workload.rows() * size_of(DType::i32);
   tokens_memory_ = ops.allocate(bytes);
   targets_memory_ = ops.allocate(bytes);
+  lengths_memory_ = ops.allocate(bytes);
   logits_memory_ = ops.allocate(workload.rows() * config.vocabulary * size_of(ops.working_type()));
   ops.set_step_state({.seed = 3, .step = 7, .first_sequence = 2, .loss_scale = 0.37});
   fill(seed);
@@ -126,7 +127,13 @@ Batch TinyModel::upload(const HostBatch& host) {
   const Tensor targets(targets_memory_.data(), DType::i32, {host.batch, host.tokens});
   ops.upload(tokens, host.ids.data());
   ops.upload(targets, host.targets.data());
-  return {tokens, targets};
+  const Tensor lengths(lengths_memory_.data(), DType::i32, {host.batch, 1});
+  std::vector<int32_t> counted(static_cast<size_t>(host.batch));
+  for (int64_t b = 0; b < host.batch; ++b) {
+    counted[static_cast<size_t>(b)] = static_cast<int32_t>(host.length(b));
+  }
+  ops.upload(lengths, counted.data());
+  return {tokens, targets, lengths};
 }
 
 std::vector<double> TinyModel::losses(const HostBatch& host, Pass pass, Probe* probe) {
@@ -184,21 +191,17 @@ void TinyModel::write(Tensor tensor, const std::vector<double>& values) {
 }
 
 void TinyModel::set_gates(const std::vector<double>& gates) {
-  std::vector<NormSite>& sites = model.norm_sites();
-  for (size_t i = 0; i < sites.size(); ++i) {
-    const double gate = gates[i % gates.size()];
-    sites[i].mode = gate == 1 ? NormMode::live : gate == 0 ? NormMode::frozen : NormMode::tapering;
-    const double std = 0.7 + 0.05 * static_cast<double>(i);
-    write(sites[i].state, {gate, 1 / std});
+  for (size_t i = 0; i < model.norm_sites().size(); ++i) {
+    model.set_norm_state(i, {gates[i % gates.size()], 0.7 + 0.05 * static_cast<double>(i)});
   }
 }
 
 Workload training(int64_t micro_batch, int64_t tokens) {
-  return {micro_batch, tokens, Purpose::training};
+  return {micro_batch, tokens, Purpose::training, AttentionNorms::apart};
 }
 
 Workload inference(int64_t micro_batch, int64_t tokens) {
-  return {micro_batch, tokens, Purpose::inference};
+  return {micro_batch, tokens, Purpose::inference, AttentionNorms::apart};
 }
 
 std::unique_ptr<Ops> single_precision(int threads) {

@@ -1,6 +1,7 @@
 // Tiny models with weights that let every mistake show: std 0.2, gains in [0.5, 1.5], no bias 0.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -31,6 +32,8 @@ struct HostBatch {
   int64_t tokens = 0;
   std::vector<int32_t> ids, targets;
 
+  // The tokens of a sequence that are no filling.
+  int64_t length(int64_t sequence) const { return std::max<int64_t>(tokens - 2 * sequence, 1); }
   // Some sequences of it.
   HostBatch sequences(int64_t first, int64_t count) const;
 };
@@ -69,7 +72,7 @@ class TinyModel {
  private:
   void fill(uint64_t seed);
 
-  Memory tokens_memory_, targets_memory_, logits_memory_;
+  Memory tokens_memory_, targets_memory_, lengths_memory_, logits_memory_;
 };
 
 Workload training(int64_t micro_batch, int64_t tokens);
