@@ -21,6 +21,7 @@ struct Options {
   int64_t batch = 0;
   int64_t most_tokens = 0;
   RunConfig run;
+  std::string device = "auto";
   std::string precision;                 // "": as in the run
   std::string packing;                   // "": as in the run
   std::optional<bool> mask_eot_targets;  // empty: as in the run
@@ -68,9 +69,10 @@ EvaluationOptions evaluation_options(const Options& options, const ModelDescript
   return evaluation;
 }
 
-// The device in the precision of the command line, or else of the run.
+// The device of the command line, in its precision or else the run's.
 std::unique_ptr<Ops> open_device(const Options& options, const ModelDescription& description) {
   RunConfig run = options.run;
+  run.device = choice_of(options.device, device_names, run.device);
   run.precision = choice_of(options.precision, precision_names, description.precision);
   return make_device(run);
 }
@@ -144,6 +146,8 @@ int main(int argc, char* argv[]) {
   const CLI::Option* mask_flag =
       app.add_flag("--mask-eot-targets,!--no-mask-eot-targets", mask,
                    "do not score end-of-text, or do; the run's by default");
+  app.add_option("--device", options.device, "cpu, cuda, or auto: a GPU where there is one (auto)")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
   app.add_option("--precision", options.precision,
                  "fp32, bf16, or auto: bf16 on a GPU, fp32 on a CPU; the run's by default")
       ->check(CLI::IsMember({"auto", "fp32", "bf16"}));

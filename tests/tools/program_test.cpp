@@ -276,3 +276,21 @@ TEST_CASE("evaluate, generate: a run whose newest checkpoint is damaged gives th
   CHECK(finished.exit_code == 0);
   CHECK(finished.err.find(run.checkpoint(60)) != std::string::npos);
 }
+
+TEST_CASE("evaluate, generate: a device that the build does not have is told so") {
+  const TinyRun run({"schedule.stop_step=1"});
+  run.trained();
+  if (normlab::test::run({program("train"), "--version"}).out.find("no CUDA part") ==
+      std::string::npos) {
+    return;  // a build with a CUDA part: what it says depends on the machine
+  }
+  const Overrides asks = {"--device", "cuda"};
+  Overrides tokens = {program("evaluate"), run.directory(), "--tokens", run.recipe()};
+  tokens.insert(tokens.end(), asks.begin(), asks.end());
+  for (const Finished& finished : {normlab::test::run(tokens), generate(run, asks)}) {
+    INFO(finished.err);
+    CHECK(finished.exit_code == 2);
+    CHECK(finished.err.find("device = cuda (this build has no CUDA part") != std::string::npos);
+  }
+  CHECK(generate(run, {"--device", "tpu"}).exit_code == 2);
+}
