@@ -46,6 +46,15 @@ std::string bytes_of(const std::string& path) {
   return bytes;
 }
 
+// Without what nests deeper than any version writes it: that could exhaust the stack, and is damage
+// by its checksum.
+ordered_json parse_state(const std::string& text) {
+  constexpr int deepest = 16;
+  return ordered_json::parse(text, [](int depth, ordered_json::parse_event_t, const ordered_json&) {
+    return depth < deepest;
+  });
+}
+
 // state.json's own checksum: of all that it says beside.
 std::string own_checksum(ordered_json state) {
   state["checksums"].erase("state.json");
@@ -97,7 +106,7 @@ Inspection inspect_checkpoint(const std::string& directory) {
   Inspection found;
   std::map<std::string, std::string> checksums;
   try {
-    const ordered_json json = ordered_json::parse(bytes_of(path));
+    const ordered_json json = parse_state(bytes_of(path));
     const int schema = json.at("schema").get<int>();
     // Before the checksum, which a newer version may reckon in another way.
     if (schema > kSchema) {
