@@ -60,6 +60,12 @@ void OutputFile::write(const void* data, size_t size_bytes) {
   }
 }
 
+void OutputFile::rewrite_beginning(const void* data, size_t size_bytes) {
+  if (lseek(descriptor_, 0, SEEK_SET) != 0) fail("written");
+  write(data, size_bytes);
+  if (lseek(descriptor_, 0, SEEK_END) < 0) fail("written");
+}
+
 // Some file systems report a full disk only when a file is synced or closed.
 void OutputFile::finish() {
   if (fsync(descriptor_) != 0) fail("synced");

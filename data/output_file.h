@@ -17,6 +17,8 @@ class OutputFile {
   ~OutputFile();
 
   void write(const void* data, size_t size_bytes);
+  // Anew what was written at the beginning.
+  void rewrite_beginning(const void* data, size_t size_bytes);
   void finish();
 
  private:
