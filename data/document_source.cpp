@@ -37,7 +37,7 @@ class FileDocuments {
       if (json_lines_ ? next_line(document) : next_text(document)) return true;
     } catch (const Error& error) {
       const bool in_line = error.kind() == ErrorKind::input && json_lines_ && within_line_;
-      throw error.at(place_of(file_) + (in_line ? ":" + std::to_string(lines_) : ""));
+      throw error.at(place_of(file_) + (in_line ? ":" + std::to_string(pieces_read_) : ""));
     }
     if (documents_ == 0 && !options_.stop.stop_requested()) {
       throw input_error(place_of(file_) + ": empty (it holds no document). Leave it out");
@@ -50,21 +50,21 @@ class FileDocuments {
   bool next_line(Document& document) {
     within_line_ = false;
     do {
-      if (!pieces_.next(piece_)) return false;
-      ++lines_;
-    } while (is_blank(piece_));
+      if (!pieces_.next(line_)) return false;
+      ++pieces_read_;
+    } while (is_blank(line_));
     within_line_ = true;
     ++documents_;
-    parse_json_line(document, piece_, options_);
+    parse_json_line(document, line_, options_);
     return true;
   }
 
   bool next_text(Document& document) {
     do {
       if (!pieces_.next(document.text)) return false;
-      ++documents_;
-      if (documents_ > 1) drop_line_break(document.text);
+      if (pieces_read_++ > 0) drop_line_break(document.text);
     } while (document.text.empty());
+    ++documents_;
     return true;
   }
 
@@ -77,8 +77,8 @@ class FileDocuments {
   const SourceOptions& options_;
   bool json_lines_;
   PieceReader pieces_;
-  std::string piece_;
-  int64_t lines_ = 0;
+  std::string line_;
+  int64_t pieces_read_ = 0;  // of JSON lines: the line's number
   bool within_line_ = false;
   int64_t documents_ = 0;
 };

@@ -39,10 +39,9 @@ uint64_t checksum_of(const std::string& file) {
 
 }  // namespace
 
-// A shard that grows.
-class ShardFile {
+class GrowingShard {
  public:
-  ShardFile(std::string directory, std::string name, bool has_lengths)
+  GrowingShard(std::string directory, std::string name, bool has_lengths)
       : directory_(std::move(directory)),
         name_(std::move(name)),
         has_lengths_(has_lengths),
@@ -120,7 +119,7 @@ void ShardSeries::add(std::span<const uint16_t> document) {
   if (shard_ == nullptr) {
     char number[16];
     std::snprintf(number, sizeof(number), "-%05zu.bin", shards_.size());
-    shard_ = std::make_unique<ShardFile>(directory_, name_ + number, rows_.has_value());
+    shard_ = std::make_unique<GrowingShard>(directory_, name_ + number, rows_.has_value());
   }
   shard_->add(document.first(static_cast<size_t>(kept)), static_cast<size_t>(places - kept),
               static_cast<uint16_t>(rows_ ? rows_->pad : 0));

@@ -12,7 +12,7 @@
 
 namespace normlab {
 
-class ShardFile;
+class GrowingShard;
 
 // Shards in llm.c's layout (data/token_shards.h), each of whole documents: one that would make a
 // shard longer than `shard_tokens` begins the next. With `rows` a document is a row, cut or filled
@@ -41,7 +41,7 @@ class ShardSeries {
   std::string name_;
   int64_t shard_tokens_;
   std::optional<RowLayout> rows_;
-  std::unique_ptr<ShardFile> shard_;
+  std::unique_ptr<GrowingShard> shard_;
   std::vector<ManifestShard> shards_;
   int64_t documents_ = 0;
   int64_t tokens_ = 0;
