@@ -112,7 +112,7 @@ DirectoryLock::DirectoryLock(const std::string& directory) {
     close(descriptor_);
     throw input_error(directory + ": in use by another process (" +
                       (count > 0 ? "process " + std::string(holder) : std::string("unknown")) +
-                      "). Wait for it, stop it, or choose another run.directory");
+                      "). Wait for it, stop it, or choose another directory");
   }
   const std::string self = std::to_string(getpid());
   if (ftruncate(descriptor_, 0) != 0 ||
