@@ -39,7 +39,12 @@ class Gpt2WordCache {
   static constexpr size_t kMostTokens = 7;
   static constexpr int kSlotBits = 16;
 
-  using Key = std::array<uint64_t, 2>;  // the word's bytes, zeros, and its length in the last byte
+  // The word's bytes, zeros, and its length in the last byte.
+  struct Key {
+    uint64_t begin = 0;
+    uint64_t end = 0;
+    bool operator==(const Key&) const = default;
+  };
   struct Slot {
     Key key = {};  // a word is not empty: no word has the key of an empty slot
     std::array<uint16_t, kMostTokens> tokens = {};
@@ -51,12 +56,13 @@ class Gpt2WordCache {
     std::memcpy(bytes.data(), word.data(), word.size());
     bytes.back() = static_cast<char>(word.size());
     Key key;
-    std::memcpy(key.data(), bytes.data(), bytes.size());
+    std::memcpy(&key.begin, bytes.data(), sizeof(key.begin));
+    std::memcpy(&key.end, bytes.data() + sizeof(key.begin), sizeof(key.end));
     return key;
   }
 
   static size_t slot_of(const Key& key) {
-    const uint64_t mixed = (key[0] ^ key[1] * 0xD6E8FEB86659FD93) * 0x9E3779B97F4A7C15;
+    const uint64_t mixed = (key.begin ^ key.end * 0xD6E8FEB86659FD93) * 0x9E3779B97F4A7C15;
     return static_cast<size_t>(mixed >> (64 - kSlotBits));
   }
 
