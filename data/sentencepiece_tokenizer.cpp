@@ -7,6 +7,7 @@
 #include <fstream>
 #include <iterator>
 
+#include "data/sentencepiece_charsmap.h"
 #include "kernels/error.h"
 
 namespace normlab {
@@ -31,11 +32,7 @@ class SentencePieceTokenizer final : public Tokenizer {
   explicit SentencePieceTokenizer(const std::string& file) : file_(file) {
     const std::string model = read_model(file);
     hash_ = XXH3_64bits(model.data(), model.size());
-    const auto status = processor_.LoadFromSerializedProto(model);
-    if (!status.ok()) {
-      throw input_error(file + ": no SentencePiece model (the library says: " + status.ToString() +
-                        "). Name the tokenizer.model that belongs to the " + "tokens");
-    }
+    load(model);
     if (processor_.GetPieceSize() > kMostTokens) {
       throw input_error(file + ": a vocabulary of " + std::to_string(processor_.GetPieceSize()) +
                         " tokens (at most 65536, ids are stored in 16 bits). Use a smaller one");
@@ -76,6 +73,21 @@ class SentencePieceTokenizer final : public Tokenizer {
   std::vector<std::string> files() const override { return {file_}; }
 
  private:
+  void load(const std::string& model) {
+    std::string reason = "its normalisation leads out of its tables";
+    if (charsmaps_are_sound(model)) {
+      try {
+        const auto status = processor_.LoadFromSerializedProto(model);
+        if (status.ok()) return;
+        reason = "the library says: " + status.ToString();
+      } catch (const std::exception& error) {
+        reason = std::string("the library says: ") + error.what();
+      }
+    }
+    throw input_error(file_ + ": no SentencePiece model (" + reason +
+                      "). Name the tokenizer.model that belongs to the tokens");
+  }
+
   std::string file_;
   uint64_t hash_ = 0;
   sentencepiece::SentencePieceProcessor processor_;
