@@ -125,10 +125,14 @@ Inspection inspect_checkpoint(const std::string& directory) {
   } catch (const std::logic_error&) {  // of std::stoull
     return damaged(path + ": corpus_hash is not a hash");
   }
+  checksums.erase("state.json");
   for (const char* name : {"model.safetensors", "optimizer-00000.safetensors", "config.json"}) {
+    checksums.try_emplace(name);
+  }
+  for (const auto& [name, checksum] : checksums) {
     const std::string file = directory + "/" + name;
     if (!is_file(file)) return damaged(file + ": is missing");
-    if (hexadecimal(hash_file(file)) != checksums[name]) {
+    if (hexadecimal(hash_file(file)) != checksum) {
       return damaged(file + ": differs from its checksum in state.json");
     }
   }

@@ -100,6 +100,7 @@ void write_model(Writer& out, const Config& config) {
   out.key("context", model.context);
   out.key("dropout", model.dropout);
   out.key("tie_embeddings", model.tie_embeddings);
+  out.raw("biases", name_of(model.biases, biases_names));
   if (model.positions == Positions::rope) out.key("rope_base", model.rope_base);
   out.part("norm");
   out.raw("kind", name_of(model.norm.kind, norm_kind_names));

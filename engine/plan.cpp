@@ -65,7 +65,7 @@ int64_t rounding_workspace_bytes(const ModelConfig& model, const Workload& workl
   lay_out_activations(structure, arena, model, workload, DType::bf16, DType::f32);
   const int64_t rows = workload.rows();
   const auto product = [&](int64_t in, int64_t out) {
-    return rows * (in + out) + in * out + (model.biases ? out : 0);
+    return rows * (in + out) + in * out + (model.biases != Biases::none ? out : 0);
   };
   const int64_t logits_rows = structure.temporaries.logits.rows();
   const int64_t positions = model.positions == Positions::learned ? model.context : 0;

@@ -129,6 +129,9 @@ void Trainer::start_or_resume(const std::optional<CheckpointDirectory::Found>& f
     model_->initialize(static_cast<uint64_t>(config_.run.seed), optimizer_->masters());
   }
   directory_.keep();
+  std::vector<std::string> warnings;
+  tokenizer_ = read_tokenizer(corpus_.tokenizer, warnings);
+  for (const std::string& warning : warnings) log_.warn(warning);
   state_.corpus_hash = hash_corpus(corpus_.train);
   state_.corpus_tokens = static_cast<int64_t>(corpus_.train.tokens.size());
   first_step_ = state_.step;
@@ -289,13 +292,14 @@ void Trainer::save() {
   metrics_->sync();  // first: no checkpoint without the rows that led to it
   state_.configuration_hash = directory_.configuration_hash();
   const DataConfig& data = config_.data;
-  const ModelDescription description{config_.model,
-                                     corpus_.tokenizer,
-                                     config_.batch.micro_batch,
-                                     data.sequence_length,
-                                     data.packing,
-                                     data.mask_eot_targets,
-                                     resolve_device(config_.run).precision};
+  ModelDescription description{config_.model,
+                               corpus_.tokenizer,
+                               config_.batch.micro_batch,
+                               data.sequence_length,
+                               data.packing,
+                               data.mask_eot_targets,
+                               resolve_device(config_.run).precision};
+  use_tokenizer(description, tokenizer_);
   checkpoints_.save(*model_, *optimizer_, state_, description, config_.checkpoint.keep);
   saved_step_ = state_.step;
 }

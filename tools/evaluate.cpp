@@ -7,6 +7,7 @@
 #include "engine/corpus.h"
 #include "engine/device.h"
 #include "engine/evaluation.h"
+#include "engine/model_files.h"
 #include "engine/weights.h"
 #include "tools/main.h"
 

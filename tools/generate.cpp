@@ -6,6 +6,7 @@
 #include "engine/config_names.h"
 #include "engine/device.h"
 #include "engine/generation.h"
+#include "engine/model_files.h"
 #include "engine/stop_request.h"
 #include "engine/weights.h"
 #include "tools/main.h"

@@ -243,6 +243,9 @@ TEST_CASE("config: a shape that cannot be is told at its key") {
   CHECK(contains(override_complaint("model.kv_heads=2"), "GPT-2 has as many"));
   CHECK(contains(override_complaint("model.head_size=16"), "width / heads"));
   CHECK(contains(override_complaint("model.rope_base=10"), "GPT-2 learns its positions"));
+  CHECK(contains(override_complaint("model.biases=qkv"), "model.biases = qkv (GPT-2 has all)"));
+  CHECK(contains(complaint(minimal, {"model.family=llama", "model.biases=all"}),
+                 "model.biases = all (LLaMA has none, or qkv as Qwen2 has)"));
   CHECK(contains(complaint(minimal, {"model.family=llama", "model.head_size=7"}), "even"));
   CHECK(contains(override_complaint("model.context=128"), "data.sequence_length = 256"));
   CHECK(contains(override_complaint("model.size=130m"),

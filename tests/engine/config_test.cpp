@@ -147,7 +147,7 @@ TEST_CASE("config: what to_yaml writes reads back to an equal configuration") {
        "optimizer.learning_rate=6.103515625e-05", "optimizer.epsilon=1e-37"},
       {"data.text=[x, y]", "data.validation={a: [b]}", "run.precision=bf16"},
       {"model={family: llama, size: 9m, layers: null, width: null, heads: null}",
-       "model.rope_base=500000.5"},
+       "model.rope_base=500000.5", "model.biases=qkv"},
       {"model={from: dir, family: llama, layers: null, width: null, heads: null}"},
       {"data.grammar.documents=11", "schedule.stop_step=7", "schedule.kind=linear",
        "parallel={reproducible: true, shards: 3}", "run.seed=9223372036854775807"}};
