@@ -16,12 +16,22 @@ struct Format {
   std::function<void(const std::string& file)> read;
 };
 
-// Each in a file of its own. `folder` is empty and the format's own for the time of the run.
+// `folder` is empty and the format's own for the time of the run.
 Format checkpoint_state_format(const std::string& folder);
 Format config_json_format(const std::string& folder);
+Format gpt2_merges_format(const std::string& folder);
+Format gpt2_text_format(const std::string& folder);
+Format gpt2_vocabulary_format(const std::string& folder);
+Format gzip_format(const std::string& folder);
+Format json_lines_format(const std::string& folder);
+Format manifest_format(const std::string& folder);
 Format recipe_format(const std::string& folder);
 Format safetensors_format(const std::string& folder);
+Format safetensors_index_format(const std::string& folder);
+Format sentencepiece_model_format(const std::string& folder);
+Format text_format(const std::string& folder);
 Format token_shard_format(const std::string& folder);
+Format zstd_format(const std::string& folder);
 
 // All of them.
 std::vector<std::string> format_names();

@@ -7,7 +7,7 @@ namespace normlab::fuzz {
 Format config_json_format(const std::string& folder) {
   const std::string path = folder + "/config.json";
   Format format;
-  for (const char* model : {"gpt2", "llama", "llama_tied"}) {
+  for (const char* model : {"gpt2", "llama", "llama_tied", "mistral", "qwen2"}) {
     const std::string text =
         read_bytes(std::string(SOURCE_DIRECTORY) + "/tests/golden/" + model + "/config.json");
     format.files.push_back(text);

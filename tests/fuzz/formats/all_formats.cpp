@@ -13,9 +13,19 @@ const std::map<std::string, Format (*)(const std::string&)>& formats() {
   static const std::map<std::string, Format (*)(const std::string&)> all = {
       {"checkpoint_state", checkpoint_state_format},
       {"config_json", config_json_format},
+      {"gpt2_merges", gpt2_merges_format},
+      {"gpt2_text", gpt2_text_format},
+      {"gpt2_vocabulary", gpt2_vocabulary_format},
+      {"gzip", gzip_format},
+      {"json_lines", json_lines_format},
+      {"manifest", manifest_format},
       {"recipe", recipe_format},
       {"safetensors", safetensors_format},
+      {"safetensors_index", safetensors_index_format},
+      {"sentencepiece_model", sentencepiece_model_format},
+      {"text", text_format},
       {"token_shard", token_shard_format},
+      {"zstd", zstd_format},
   };
   return all;
 }
