@@ -59,9 +59,7 @@ std::string reason_of(const Format& format, const std::string& file, bool& accep
     format.read(file);
     accepted = true;
   } catch (const Error& error) {
-    const std::string message = error.what();
-    if (error.kind() != ErrorKind::input) return "not an input error: " + message;
-    if (message.find('\n') != std::string::npos) return "an error of several lines: " + message;
+    if (error.kind() != ErrorKind::input) return std::string("not an input error: ") + error.what();
   } catch (const std::exception& error) {
     return std::string("not an Error: ") + error.what();
   } catch (...) {

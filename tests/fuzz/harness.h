@@ -32,7 +32,7 @@ struct Report {
 };
 
 // A reader fails where it does not return, ends its process, takes too long or too much memory, or
-// throws anything but an input Error of one line. It goes on with the next file.
+// throws anything but an input Error. It goes on with the next file.
 Report fuzz(const Format& format, const Limits& limits);
 
 }  // namespace normlab::fuzz
