@@ -1,21 +1,19 @@
 #include "data/token_shards.h"
 
-#include <fcntl.h>
 #include <glob.h>
-#include <unistd.h>
 #include <xxhash.h>
 
 #include <algorithm>
 #include <array>
 #include <bit>
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <limits>
 #include <utility>
 
+#include "data/output_file.h"
 #include "kernels/error.h"
 
 namespace normlab {
@@ -31,66 +29,6 @@ using Header = std::array<int32_t, kHeaderBytes / sizeof(int32_t)>;
 const char* const kMakeShards = "Take llm.c's, or give texts as data.text";
 
 std::string last_system_error() { return std::strerror(errno); }
-
-// An open file that is closed in every case, and whose writing reports every error.
-class OutputFile {
- public:
-  explicit OutputFile(const std::string& path)
-      : path_(path),
-        descriptor_(open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) {
-    if (descriptor_ < 0) {
-      throw input_error(path + ": cannot be written (" + last_system_error() +
-                        "). Give a directory that exists and that you may write to");
-    }
-  }
-  OutputFile(const OutputFile&) = delete;
-  OutputFile& operator=(const OutputFile&) = delete;
-  ~OutputFile() {
-    if (descriptor_ >= 0) close(descriptor_);
-  }
-
-  void write(const void* data, size_t size_bytes) {
-    const char* rest = static_cast<const char*>(data);
-    while (size_bytes > 0) {
-      const ssize_t written = ::write(descriptor_, rest, size_bytes);
-      if (written < 0 && errno == EINTR) continue;
-      if (written < 0) fail("written");
-      rest += written;
-      size_bytes -= static_cast<size_t>(written);
-    }
-  }
-
-  // On disk when this returns; some file systems report a full disk only here.
-  void finish() {
-    if (fsync(descriptor_) != 0) fail("synced");
-    if (close(std::exchange(descriptor_, -1)) != 0) fail("closed");
-  }
-
- private:
-  [[noreturn]] void fail(const char* what) const {
-    throw Error(path_ + ": could not be " + what + " (" + last_system_error() +
-                "). Make room or choose another directory, and run again");
-  }
-
-  std::string path_;
-  int descriptor_;
-};
-
-// A rename is on disk only when the directory is.
-void sync_directory(const std::filesystem::path& directory) {
-  const int descriptor = open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (descriptor < 0) {
-    throw Error(directory.string() + ": cannot be opened to sync it (" + last_system_error() +
-                "). Choose another directory, and run again");
-  }
-  const bool synced = fsync(descriptor) == 0 || errno == EINVAL;  // EINVAL: has nothing to sync
-  const std::string why = last_system_error();
-  close(descriptor);
-  if (!synced) {
-    throw Error(directory.string() + ": could not be synced (" + why +
-                "). Choose another directory, and run again");
-  }
-}
 
 void check_header(const std::string& file, const Header& header, int64_t size_bytes) {
   if (header[0] != kMagic) {
@@ -231,23 +169,11 @@ int64_t shard_vocabulary(const std::vector<std::string>& files) {
 void write_shard(const std::string& file, std::span<const uint16_t> tokens) {
   check(!tokens.empty() && tokens.size() <= size_t{std::numeric_limits<int32_t>::max()},
         "a shard holds 1 to 2^31 - 1 tokens");
-  const std::string beside = file + ".partial-" + std::to_string(getpid());
-  OutputFile output(beside);
-  try {
-    const Header header{kMagic, kVersion, static_cast<int32_t>(tokens.size())};
-    output.write(header.data(), kHeaderBytes);
-    output.write(tokens.data(), tokens.size_bytes());
-    output.finish();
-    if (std::rename(beside.c_str(), file.c_str()) != 0) {
-      throw input_error(file + ": cannot be written (" + last_system_error() +
-                        "). Choose another name");
-    }
-  } catch (...) {
-    unlink(beside.c_str());
-    throw;
-  }
-  const std::filesystem::path directory = std::filesystem::path(file).parent_path();
-  sync_directory(directory.empty() ? "." : directory);
+  const Header header{kMagic, kVersion, static_cast<int32_t>(tokens.size())};
+  OutputFile output(file);
+  output.write(header.data(), kHeaderBytes);
+  output.write(tokens.data(), tokens.size_bytes());
+  output.finish();
 }
 
 std::vector<std::string> expand_paths(const std::vector<std::string>& patterns) {

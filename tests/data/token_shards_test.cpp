@@ -1,39 +1,18 @@
 #include "data/token_shards.h"
 
-#include <unistd.h>
-
-#include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <string>
 #include <vector>
 
 #include "catch.h"
 #include "kernels/error.h"
+#include "tests/data/temporary_directory.h"
 
 namespace normlab {
 namespace {
 
 namespace fs = std::filesystem;
-
-struct TemporaryDirectory {
-  TemporaryDirectory() {
-    std::string name = (fs::temp_directory_path() / "normlab_shards_XXXXXX").string();
-    path = mkdtemp(name.data());
-  }
-  ~TemporaryDirectory() { fs::remove_all(path); }
-  std::string file(const std::string& name) const { return (path / name).string(); }
-  fs::path path;
-};
-
-void write_bytes(const std::string& file, const std::string& bytes) {
-  std::ofstream(file, std::ios::binary) << bytes;
-}
-
-std::string read_bytes(const std::string& file) {
-  std::ifstream stream(file, std::ios::binary);
-  return {std::istreambuf_iterator<char>(stream), {}};
-}
+using namespace test;
 
 std::string little_endian(uint64_t value, int bytes) {
   std::string text;
@@ -49,21 +28,6 @@ std::string shard(uint32_t magic, uint32_t version, uint32_t promised,
   bytes.resize(1024, '\0');
   for (const uint16_t token : tokens) bytes += little_endian(token, 2);
   return bytes;
-}
-
-template <typename Call>
-std::string input_error_of(Call call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    CHECK(error.kind() == ErrorKind::input);
-    return error.what();
-  }
-  return "no error";
-}
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
 }
 
 TEST_CASE("token_shards: a written shard has llm.c's bytes") {
