@@ -236,7 +236,7 @@ std::string tokenizer_of(const Manifest& manifest, const std::string& directory)
   const std::string& name = manifest.tokenizer;
   const size_t colon = name.find(':');
   if (colon == std::string::npos) return name;
-  fs::path path = (fs::absolute(directory) / name.substr(colon + 1)).lexically_normal();
+  fs::path path = (fs::current_path() / directory / name.substr(colon + 1)).lexically_normal();
   if (!path.has_filename()) path = path.parent_path();  // DIR/. has become DIR/
   return name.substr(0, colon + 1) + path.string();
 }
