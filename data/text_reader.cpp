@@ -6,6 +6,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <utility>
 
 #include "kernels/error.h"
 
@@ -15,20 +16,26 @@ namespace {
 // A line break within this many bytes is worth moving the cut for.
 constexpr size_t kNearBytes = 4096;
 
-TokenCorpus empty_corpus(const Tokenizer& tokenizer) {
-  TokenCorpus corpus;
-  corpus.vocabulary = tokenizer.vocabulary();
-  corpus.end_of_text = tokenizer.end_of_text();
-  corpus.tokenizer = tokenizer.name();
-  return corpus;
-}
+// A corpus that grows document by document.
+class Collector {
+ public:
+  explicit Collector(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
 
-void append_document(TokenCorpus& corpus, std::string_view text, const Tokenizer& tokenizer) {
-  const std::vector<uint16_t> tokens = tokenizer.encode(text);
-  corpus.document_starts.push_back(static_cast<int64_t>(corpus.tokens.size()));
-  corpus.tokens.insert(corpus.tokens.end(), tokens.begin(), tokens.end());
-  if (corpus.end_of_text >= 0) corpus.tokens.push_back(static_cast<uint16_t>(corpus.end_of_text));
-}
+  void append(std::string_view text) {
+    const std::vector<uint16_t> document = tokenizer_.encode(text);
+    starts_.push_back(static_cast<int64_t>(tokens_.size()));
+    tokens_.insert(tokens_.end(), document.begin(), document.end());
+    const int32_t end_of_text = tokenizer_.end_of_text();
+    if (end_of_text >= 0) tokens_.push_back(static_cast<uint16_t>(end_of_text));
+  }
+
+  TokenCorpus corpus() && { return {describe(tokenizer_), std::move(tokens_), std::move(starts_)}; }
+
+ private:
+  const Tokenizer& tokenizer_;
+  std::vector<uint16_t> tokens_;
+  std::vector<int64_t> starts_;
+};
 
 std::string read_file(const std::string& file) {
   std::error_code error;
@@ -75,11 +82,19 @@ size_t validation_start(const std::string& text, double validation_fraction) {
 
 }  // namespace
 
+CorpusDescription describe(const Tokenizer& tokenizer) {
+  CorpusDescription description;
+  description.vocabulary = tokenizer.vocabulary();
+  description.end_of_text = tokenizer.end_of_text();
+  description.tokenizer = tokenizer.name();
+  description.tokenizer_hash = tokenizer.hash();
+  return description;
+}
+
 TokenCorpus make_corpus(const std::vector<std::string>& documents, const Tokenizer& tokenizer) {
-  TokenCorpus corpus = empty_corpus(tokenizer);
-  for (const std::string& document : documents) append_document(corpus, document, tokenizer);
-  corpus.hash = hash_tokens(corpus.tokens);
-  return corpus;
+  Collector collector(tokenizer);
+  for (const std::string& document : documents) collector.append(document);
+  return std::move(collector).corpus();
 }
 
 SplitCorpus read_text(const std::vector<std::string>& files, const Tokenizer& tokenizer,
@@ -89,7 +104,7 @@ SplitCorpus read_text(const std::vector<std::string>& files, const Tokenizer& to
     throw input_error("data.validation_fraction = " + std::to_string(validation_fraction) +
                       " (must be at least 0 and below 1). Set it to 0.1");
   }
-  SplitCorpus corpora{empty_corpus(tokenizer), empty_corpus(tokenizer)};
+  Collector train(tokenizer), validation(tokenizer);
   for (const std::string& file : files) {
     const std::string text = read_file(file);
     const std::string_view view = text;
@@ -100,13 +115,11 @@ SplitCorpus read_text(const std::vector<std::string>& files, const Tokenizer& to
       } catch (const Error& error) {
         throw error.at(file);
       }
-      append_document(corpora.validation, view.substr(cut), tokenizer);
+      validation.append(view.substr(cut));
     }
-    append_document(corpora.train, view.substr(0, cut), tokenizer);
+    train.append(view.substr(0, cut));
   }
-  corpora.train.hash = hash_tokens(corpora.train.tokens);
-  corpora.validation.hash = hash_tokens(corpora.validation.tokens);
-  return corpora;
+  return {std::move(train).corpus(), std::move(validation).corpus()};
 }
 
 TokenCorpus read_text(const std::vector<std::string>& files, const Tokenizer& tokenizer) {

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "data/token_shards.h"
+#include "data/token_corpus.h"
 #include "data/tokenizer.h"
 
 namespace normlab {
@@ -13,6 +13,9 @@ struct SplitCorpus {
   TokenCorpus train;
   TokenCorpus validation;
 };
+
+// Of a corpus that the tokenizer makes.
+CorpusDescription describe(const Tokenizer& tokenizer);
 
 // Texts as a corpus, each a document ended by the tokenizer's end-of-text where it has one.
 TokenCorpus make_corpus(const std::vector<std::string>& documents, const Tokenizer& tokenizer);

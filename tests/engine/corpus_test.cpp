@@ -30,14 +30,14 @@ TEST_CASE("corpus: with validation texts of its own a text is trained on whole")
   const std::string text = folder.write("a.txt", std::string(1000, 'a'));
   const std::string other = folder.write("b.txt", std::string(300, 'b'));
   const RunCorpus split = open_corpus(parse(minimal, {"data.text=" + text}));
-  CHECK(split.train.tokens.size() == 901);
-  CHECK(split.validation.at("validation").tokens.size() == 101);
+  CHECK(split.train.size() == 901);
+  CHECK(split.validation.at("validation").size() == 101);
   for (const std::string& validation : {"[" + other + "]", "{far: [" + other + "]}"}) {
     const RunCorpus whole =
         open_corpus(parse(minimal, {"data.text=" + text, "data.validation=" + validation}));
-    CHECK(whole.train.tokens.size() == 1001);
+    CHECK(whole.train.size() == 1001);
     REQUIRE(whole.validation.size() == 1);
-    CHECK(whole.validation.begin()->second.tokens.size() == 301);
+    CHECK(whole.validation.begin()->second.size() == 301);
   }
 }
 
@@ -59,7 +59,7 @@ TEST_CASE("corpus: padded rows and masked ends need documents whose ends are kno
       const std::string message = complaint_about(all);
       INFO(message);
       CHECK(message.starts_with(corpora.size() == 1 ? "data.train: " : "data.validation far: "));
-      CHECK(message.find("token shards do not say where documents end yet") != std::string::npos);
+      CHECK(message.find("the data do not say where documents end") != std::string::npos);
     }
   }
 }
