@@ -63,8 +63,10 @@ CorpusDescription describe_training(const Config& config) {
       return describe(*make_tokenizer(config.data.tokenizer));
     case Corpus::grammar:
       return describe(*make_tokenizer("bytes"));
-    case Corpus::shards:
-      return describe_shards(expand_paths(config.data.train), of_recipe(config));
+    case Corpus::shards: {
+      const CorpusDescription set = describe_shards(expand_paths(config.data.train));
+      return set.manifest.empty() ? of_recipe(config) : set;
+    }
   }
   throw Error("a corpus that is unknown");
 }
@@ -117,7 +119,8 @@ StreamOptions stream_of(const Config& config, const CorpusDescription& train) {
   return training_stream(resolved);
 }
 
-void open_training(RunCorpus& corpus, const Config& config, const ReadProgress& progress) {
+void open_training(RunCorpus& corpus, const Config& config, const CorpusDescription& stated,
+                   const ReadProgress& progress) {
   SplitCorpus split;
   switch (config.data.corpus) {
     case Corpus::text:
@@ -133,7 +136,7 @@ void open_training(RunCorpus& corpus, const Config& config, const ReadProgress& 
       break;
     }
     case Corpus::shards:
-      split.train = read_shards(expand_paths(config.data.train), of_recipe(config), progress);
+      split.train = read_shards(expand_paths(config.data.train), stated, progress);
       break;
   }
   corpus.train = std::move(split.train);
@@ -174,7 +177,7 @@ RunCorpus open_corpus(const Config& config, const ReadProgress& progress) {
   RunCorpus corpus;
   std::string key = key_of(config);
   try {
-    open_training(corpus, config, progress);
+    open_training(corpus, config, stated, progress);
     corpus.vocabulary = corpus.train.description().vocabulary;
     corpus.tokenizer = absolute_tokenizer(stated.tokenizer);
     for (const auto& [name, patterns] : config.data.validation) {
