@@ -109,6 +109,7 @@ TEST_CASE("token_shards: the vocabulary alone is that of the tokens, wherever th
     CHECK(read_shards({large}).description().vocabulary == 4001);
   }
   CHECK(shard_vocabulary({small, large}) == 65536);
+  CHECK(read_shards({small, large}).description().vocabulary == 65536);
   CHECK(contains(input_error_of([] { shard_vocabulary({}); }), "no token shards given"));
 }
 
