@@ -1,15 +1,14 @@
 #include "data/shard_series.h"
 
-#include <xxhash.h>
-
 #include <algorithm>
-#include <array>
 #include <cstdio>
 #include <fstream>
 #include <limits>
 #include <utility>
 
+#include "data/checksum.h"
 #include "data/output_file.h"
+#include "data/shard_file.h"
 #include "kernels/error.h"
 
 namespace normlab {
@@ -17,24 +16,18 @@ namespace {
 
 constexpr size_t kBlockBytes = size_t{1} << 20;
 constexpr int64_t kMostTokens = std::numeric_limits<int32_t>::max();
-using Header = std::array<int32_t, 256>;
-
-Header header_of(int64_t tokens) { return {20240520, 1, static_cast<int32_t>(tokens)}; }
-
 // Of the file as it lies on the disk: a checksum of what was meant would not show what went wrong
 // on the way.
 uint64_t checksum_of(const std::string& file) {
-  const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state(XXH3_createState(),
-                                                                       XXH3_freeState);
-  check(state != nullptr && XXH3_64bits_reset(state.get()) == XXH_OK, "a hash can be begun");
   std::ifstream stream(file, std::ios::binary);
+  Checksum checksum;
   std::vector<char> block(kBlockBytes);
   while (stream) {
     stream.read(block.data(), static_cast<std::streamsize>(block.size()));
-    XXH3_64bits_update(state.get(), block.data(), static_cast<size_t>(stream.gcount()));
+    checksum.add(std::as_bytes(std::span(block).first(static_cast<size_t>(stream.gcount()))));
   }
   if (!stream.eof()) throw Error(file + ": cannot be read again. Check the disk, run again");
-  return XXH3_64bits_digest(state.get());
+  return checksum.value();
 }
 
 }  // namespace
@@ -46,7 +39,7 @@ class GrowingShard {
         name_(std::move(name)),
         has_lengths_(has_lengths),
         output_(directory_ + "/" + name_) {
-    const Header header = header_of(0);
+    const ShardHeader header = shard_header(0);  // of a length that is known at the end
     output_.write(header.data(), sizeof(header));
   }
 
@@ -63,7 +56,7 @@ class GrowingShard {
 
   ManifestShard finish() {
     flush();
-    const Header header = header_of(tokens_);
+    const ShardHeader header = shard_header(static_cast<int32_t>(tokens_));
     output_.rewrite_beginning(header.data(), sizeof(header));
     output_.finish();
     ManifestShard shard{name_, tokens_, documents_, checksum_of(directory_ + "/" + name_), 0};

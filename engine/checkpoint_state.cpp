@@ -61,13 +61,19 @@ std::string own_checksum(ordered_json state) {
   return hexadecimal(hash_text(state.dump()));
 }
 
+uint64_t number_of(const std::string& hash) { return std::stoull(hash, nullptr, 16); }
+
 TrainingState state_of(const ordered_json& json) {
   TrainingState state;
   state.step = json.at("step").get<int64_t>();
   state.data_position = json.at("data_position").get<int64_t>();
   state.skipped_in_row = json.at("skipped_in_row").get<int64_t>();
-  state.corpus_hash = std::stoull(json.at("corpus_hash").get<std::string>(), nullptr, 16);
-  state.corpus_tokens = json.at("corpus_tokens").get<int64_t>();
+  state.data.corpus_hash = number_of(json.at("corpus_hash"));
+  state.data.corpus_tokens = json.at("corpus_tokens").get<int64_t>();
+  // Absent in what earlier versions wrote.
+  state.data.tokenizer = json.value("tokenizer", "");
+  state.data.tokenizer_hash = number_of(json.value("tokenizer_hash", "0"));
+  state.data.manifest = json.value("manifest", "");
   state.configuration_hash = json.at("configuration_hash").get<std::string>();
   state.code = json.at("code").get<std::string>();
   return state;
@@ -89,8 +95,11 @@ std::string state_text(const TrainingState& state,
                       {"step", state.step},
                       {"data_position", state.data_position},
                       {"skipped_in_row", state.skipped_in_row},
-                      {"corpus_hash", hexadecimal(state.corpus_hash)},
-                      {"corpus_tokens", state.corpus_tokens},
+                      {"corpus_hash", hexadecimal(state.data.corpus_hash)},
+                      {"corpus_tokens", state.data.corpus_tokens},
+                      {"tokenizer", state.data.tokenizer},
+                      {"tokenizer_hash", hexadecimal(state.data.tokenizer_hash)},
+                      {"manifest", state.data.manifest},
                       {"configuration_hash", state.configuration_hash},
                       {"code", code_version()},
                       // No norm is anything but live in this version.
@@ -123,7 +132,7 @@ Inspection inspect_checkpoint(const std::string& directory) {
   } catch (const ordered_json::exception& error) {
     return damaged(path + ": " + error.what());
   } catch (const std::logic_error&) {  // of std::stoull
-    return damaged(path + ": corpus_hash is not a hash");
+    return damaged(path + ": a hash is none");
   }
   checksums.erase("state.json");
   for (const char* name : {"model.safetensors", "optimizer-00000.safetensors", "config.json"}) {

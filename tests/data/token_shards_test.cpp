@@ -6,6 +6,7 @@
 
 #include "catch.h"
 #include "kernels/error.h"
+#include "tests/data/corpora.h"
 #include "tests/data/temporary_directory.h"
 
 namespace normlab {
@@ -42,7 +43,7 @@ TEST_CASE("token_shards: writing replaces the old file and leaves nothing beside
   const std::string file = directory.file("a.bin");
   write_bytes(file, "old");
   write_shard(file, std::vector<uint16_t>{7, 8});
-  CHECK(read_shards({file}).tokens == std::vector<uint16_t>{7, 8});
+  CHECK(tokens_of(read_shards({file})) == std::vector<uint16_t>{7, 8});
   CHECK(std::distance(fs::directory_iterator(directory.path), {}) == 1);
 }
 
@@ -65,31 +66,12 @@ TEST_CASE("token_shards: shards are joined in the order given") {
   write_bytes(a, shard(20240520, 1, 3, {5, 6, 50256}));
   write_bytes(b, shard(20240520, 1, 2, {9, 0}));
   const TokenCorpus corpus = read_shards({b, a});
-  CHECK(corpus.tokens == std::vector<uint16_t>{9, 0, 5, 6, 50256});
-  CHECK(corpus.document_starts == std::vector<int64_t>{0});
-  CHECK(corpus.vocabulary == 50257);
-  CHECK(corpus.end_of_text == -1);
-  CHECK(corpus.hash == hash_tokens(std::vector<uint16_t>{9, 0, 5, 6, 50256}));
-  CHECK(corpus.hash != read_shards({a, b}).hash);
-}
-
-TEST_CASE("token_shards: the hash of a corpus covers its tokens and its documents' beginnings") {
-  TokenCorpus corpus;
-  corpus.tokens = {1, 2, 3, 4};
-  corpus.document_starts = {0, 2};
-  corpus.hash = hash_tokens(corpus.tokens);
-  TokenCorpus other = corpus;
-  CHECK(hash_corpus(other) == hash_corpus(corpus));
-  other.document_starts = {0, 3};
-  CHECK(hash_corpus(other) != hash_corpus(corpus));
-  other = corpus;
-  other.tokens[0] = 7;
-  other.hash = hash_tokens(other.tokens);
-  CHECK(hash_corpus(other) != hash_corpus(corpus));
-}
-
-TEST_CASE("token_shards: the hash is XXH3's of the tokens' bytes") {
-  CHECK(hash_tokens({}) == 0x2D06800538D394C2);  // published: XXH3_64bits of nothing
+  CHECK(tokens_of(corpus) == std::vector<uint16_t>{9, 0, 5, 6, 50256});
+  CHECK(corpus.starts().empty());
+  CHECK(corpus.description().vocabulary == 50257);
+  CHECK(corpus.description().end_of_text == -1);
+  CHECK(corpus.hash() == corpus_of({9, 0, 5, 6, 50256}).hash());
+  CHECK(corpus.hash() != read_shards({a, b}).hash());
 }
 
 TEST_CASE("token_shards: what is no whole shard is refused with the reason") {
@@ -124,9 +106,10 @@ TEST_CASE("token_shards: the vocabulary alone is that of the tokens, wherever th
     tokens[place] = 4000;
     write_shard(large, tokens);
     CHECK(shard_vocabulary({large}) == 4001);
-    CHECK(read_shards({large}).vocabulary == 4001);
+    CHECK(read_shards({large}).description().vocabulary == 4001);
   }
   CHECK(shard_vocabulary({small, large}) == 65536);
+  CHECK(read_shards({small, large}).description().vocabulary == 65536);
   CHECK(contains(input_error_of([] { shard_vocabulary({}); }), "no token shards given"));
 }
 

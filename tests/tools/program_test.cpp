@@ -192,9 +192,13 @@ TEST_CASE("README, quickstart: the examples of plans and of a shorter run are wh
   REQUIRE(lines.size() >= 2);
   // In another directory than a plain quickstart's, which is finished.
   CHECK(lines[0].find("run.directory=") != std::string::npos);
+  const TemporaryFolder folder;
+  const std::string text = folder.write("my.txt", "any text");  // which a plan does not read
   for (const std::string& line : lines) {
     std::istringstream words(line);
     std::vector<std::string> command{std::istream_iterator<std::string>(words), {}};
+    std::replace(command.begin(), command.end(), std::string("data.text=my.txt"),
+                 "data.text=" + text);
     command[0] = program("train");
     command[1] = root + "/" + command[1];
     const Finished finished = normlab::test::run(command);
