@@ -146,6 +146,7 @@ Gpt2Vocabulary read_gpt2_vocabulary(const std::string& vocabulary_file,
 }
 
 uint64_t hash_of(const Gpt2Vocabulary& vocabulary) {
+  // The tokens of bytes and end of text follow from these.
   std::string all = "gpt2";
   const auto add = [&](uint64_t number) {
     for (int byte = 0; byte < 8; ++byte) all += static_cast<char>(number >> (8 * byte) & 0xFF);
@@ -155,13 +156,11 @@ uint64_t hash_of(const Gpt2Vocabulary& vocabulary) {
     add(token.size());
     all += token;
   }
-  for (const uint16_t token : vocabulary.byte_tokens) add(token);
   for (const auto& merge : vocabulary.merges) {
     add(merge.left);
     add(merge.right);
     add(merge.result);
   }
-  add(static_cast<uint64_t>(vocabulary.end_of_text));
   return XXH3_64bits(all.data(), all.size());
 }
 
