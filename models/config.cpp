@@ -16,6 +16,8 @@ void require(bool holds, const std::string& key, int64_t value, const std::strin
 
 void validate(const ModelConfig& config) {
   require(config.layers > 0, "layers", config.layers, "must be at least 1");
+  constexpr int64_t kMostLayers = 65536;  // each has parameters with names: a bound on their number
+  require(config.layers <= kMostLayers, "layers", config.layers, "must be at most 65536");
   require(config.width > 0, "width", config.width, "must be at least 1");
   require(config.heads > 0, "heads", config.heads, "must be at least 1");
   require(config.kv_heads > 0 && config.heads % config.kv_heads == 0, "kv_heads", config.kv_heads,
