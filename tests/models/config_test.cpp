@@ -85,13 +85,13 @@ TEST_CASE("validate: a model that can be passes") {
   CHECK(message(odd).empty());
 }
 
-TEST_CASE("validate: no dimension is beyond what 64 bits can count the bytes of") {
+TEST_CASE("validate: no dimension is beyond what 64 bits can count") {
   const auto most = [](int64_t ModelConfig::*dimension, int64_t value) {
     return message_after([&](ModelConfig& config) { config.*dimension = value; });
   };
-  CHECK(most(&ModelConfig::layers, 10'000).empty());
-  CHECK(most(&ModelConfig::layers, 10'001) ==
-        "model.layers = 10001 (must be at most 10000). Change it, or name a model.size");
+  CHECK(most(&ModelConfig::layers, 65'536).empty());
+  CHECK(most(&ModelConfig::layers, 65'537) ==
+        "model.layers = 65537 (must be at most 65536). Change it, or name a model.size");
   for (const auto dimension : {&ModelConfig::width, &ModelConfig::feed_forward}) {
     CHECK(most(dimension, 1 << 20).empty());
     CHECK(most(dimension, (1 << 20) + 1).find("(must be at most 1048576)") != std::string::npos);

@@ -32,8 +32,10 @@ Format checkpoint_state_format(const std::string& folder) {
   TrainingState state;
   state.step = 100;
   state.data_position = 800;
-  state.corpus_hash = 0x0123456789abcdef;
-  state.corpus_tokens = 100000;
+  state.data.corpus_hash = 0x0123456789abcdef;
+  state.data.corpus_tokens = 100000;
+  state.data.tokenizer = "gpt2:.";
+  state.data.tokenizer_hash = 1;
   state.configuration_hash = "0123456789abcdef";
   Format format;
   format.files = {state_text(state, checksums)};
