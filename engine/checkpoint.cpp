@@ -9,6 +9,7 @@
 #include "engine/config_names.h"
 #include "engine/files.h"
 #include "engine/hash.h"
+#include "engine/model_files.h"
 #include "engine/safetensors.h"
 #include "engine/weights.h"
 
@@ -204,8 +205,9 @@ void CheckpointDirectory::save(const Model& model, const Optimizer& optimizer,
       hexadecimal(write_weights(model, partial + "/model.safetensors", optimizer.masters()));
   checksums["optimizer-00000.safetensors"] =
       hexadecimal(write_moments(model, optimizer, partial + "/optimizer-00000.safetensors"));
-  write_file_synced(partial + "/config.json", config_json(description));
-  checksums["config.json"] = hexadecimal(hash_file(partial + "/config.json"));
+  for (const std::string& file : write_description(partial, description)) {
+    checksums[file] = hexadecimal(hash_file(partial + "/" + file));
+  }
   write_file_synced(partial + "/state.json", state_text(state, checksums));
   sync_directory(partial);
   put_in_place(path_, partial, name);

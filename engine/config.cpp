@@ -174,7 +174,7 @@ void read_model_from(const Section& model, Config& config) {
   config.model_from = from;
   reject_beside_from(model,
                      {"size", "layers", "width", "heads", "kv_heads", "head_size", "feed_forward",
-                      "vocabulary", "context", "tie_embeddings", "rope_base"},
+                      "vocabulary", "context", "tie_embeddings", "biases", "rope_base"},
                      from);
   reject_beside_from(model.section("norm"), {"kind", "placement", "epsilon"}, from);
   reject_beside_from(model.section("init"), {"kind", "std", "embedding_std"}, from);
@@ -184,6 +184,15 @@ void read_model_from(const Section& model, Config& config) {
     config.model = defaults_of(family);
   }
   model.number("dropout", config.model.dropout, from_0_below_1);
+}
+
+// Only what the families' files have names for.
+void read_biases(const Section& model, ModelConfig& to) {
+  model.choice("biases", to.biases, biases_names);
+  const bool of_gpt2 = to.biases == Biases::all;
+  if (of_gpt2 == (to.family == Family::gpt2)) return;
+  throw model.error("biases", name_of(to.biases, biases_names),
+                    of_gpt2 ? "LLaMA has none, or qkv as Qwen2 has" : "GPT-2 has all", "Delete it");
 }
 
 // `sequence_length` is read before: it is the default of the context.
@@ -216,6 +225,7 @@ void read_model(const Section& model, Config& config) {
   }
   model.number("dropout", to.dropout, from_0_below_1);
   model.boolean("tie_embeddings", to.tie_embeddings);
+  read_biases(model, to);
   if (to.positions == Positions::learned && model.has("rope_base")) {
     throw model.error("rope_base", "", "GPT-2 learns its positions", "Delete it");
   }
@@ -262,9 +272,14 @@ void read_validation(const Section& data, DataConfig& config) {
 void read_data(const Section& data, DataConfig& config) {
   read_corpus(data, config);
   read_validation(data, config);
-  if (data.text("tokenizer", config.tokenizer) && config.tokenizer != "bytes") {
-    throw data.error("tokenizer", "", "data.tokenizer " + config.tokenizer + " is not built yet",
-                     "Write bytes, or leave it out");
+  if (config.corpus != Corpus::shards) {
+    config.tokenizer = "bytes";
+    config.packing = Packing::concatenated;
+  }
+  data.text("tokenizer", config.tokenizer);
+  if (config.corpus == Corpus::grammar && config.tokenizer != "bytes") {
+    throw data.error("tokenizer", config.tokenizer, "the generated corpus is of bytes",
+                     "Delete it, or name data.train or data.text");
   }
   data.number("validation_fraction", config.validation_fraction, from_0_below_1);
   if (config.corpus == Corpus::text && !config.validation.empty()) {
@@ -276,7 +291,9 @@ void read_data(const Section& data, DataConfig& config) {
     }
     config.validation_fraction = 0;
   }
-  data.choice("packing", config.packing, packing_names);
+  if (data.has("packing")) {
+    data.choice("packing", config.packing.emplace(), packing_names);
+  }
   data.integer("sequence_length", config.sequence_length, 1, most_tokens);
   data.boolean("mask_eot_targets", config.mask_eot_targets);
 }

@@ -297,6 +297,7 @@ const std::vector<std::string>& known_keys() {
                                                 "model.context",
                                                 "model.dropout",
                                                 "model.tie_embeddings",
+                                                "model.biases",
                                                 "model.rope_base",
                                                 "model.norm.kind",
                                                 "model.norm.placement",

@@ -22,6 +22,8 @@ inline constexpr std::array<ChoiceName<PrecisionChoice>, 3> precision_names = {
      {PrecisionChoice::bf16, "bf16"}}};
 inline constexpr std::array<ChoiceName<Family>, 2> family_names = {
     {{Family::gpt2, "gpt2"}, {Family::llama, "llama"}}};
+inline constexpr std::array<ChoiceName<Biases>, 3> biases_names = {
+    {{Biases::none, "none"}, {Biases::qkv, "qkv"}, {Biases::all, "all"}}};
 inline constexpr std::array<ChoiceName<NormKind>, 2> norm_kind_names = {
     {{NormKind::layernorm, "layernorm"}, {NormKind::rmsnorm, "rmsnorm"}}};
 inline constexpr std::array<ChoiceName<NormPlacement>, 2> placement_names = {

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "engine/safetensors_header.h"
+#include "engine/stored_numbers.h"
 
 namespace normlab {
 namespace {
@@ -88,32 +89,6 @@ class Output {
   Descriptor file_;
   Hash hash_;
 };
-
-float f16_to_float(uint16_t half) {
-  const uint32_t sign = static_cast<uint32_t>(half & 0x8000) << 16;
-  const uint32_t exponent = (half >> 10) & 0x1f;
-  const uint32_t mantissa = half & 0x3ff;
-  if (exponent == 0x1f) return std::bit_cast<float>(sign | 0x7f800000 | mantissa << 13);
-  if (exponent == 0) {  // zero and subnormals: mantissa · 2^−24, exact in float
-    const float magnitude = static_cast<float>(mantissa) * 0x1p-24f;
-    return sign != 0 ? -magnitude : magnitude;
-  }
-  return std::bit_cast<float>(sign | (exponent + 112) << 23 | mantissa << 13);
-}
-
-float bf16_to_float(uint16_t bits) {
-  return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
-}
-
-// The file keeps no alignment: elements are copied out one by one.
-template <typename Stored, typename Convert>
-void convert(std::vector<float>& values, const std::byte* from, Convert to_float) {
-  for (size_t i = 0; i < values.size(); ++i) {
-    Stored stored;
-    std::memcpy(&stored, from + i * sizeof(Stored), sizeof(Stored));
-    values[i] = to_float(stored);
-  }
-}
 
 void check_tensors_to_write(const std::string& path, const std::vector<TensorToWrite>& tensors) {
   std::set<std::string> names;
@@ -190,31 +165,42 @@ std::span<const std::byte> SafetensorsFile::bytes(const std::string& name) const
 }
 
 std::vector<float> SafetensorsFile::read(const std::string& name) const {
-  const std::byte* from = bytes(name).data();
+  const std::span<const std::byte> from = bytes(name);
   const StoredTensor& tensor = tensors_.at(name);
-  std::vector<float> values;
-  if (tensor.type != StoredType::other) values.resize(static_cast<size_t>(tensor.elements()));
-  switch (tensor.type) {
-    case StoredType::f32:
-      convert<float>(values, from, [](float x) { return x; });
-      return values;
-    case StoredType::f64:
-      convert<double>(values, from, [](double x) { return static_cast<float>(x); });
-      return values;
-    case StoredType::bf16:
-      convert<uint16_t>(values, from, bf16_to_float);
-      return values;
-    case StoredType::f16:
-      convert<uint16_t>(values, from, f16_to_float);
-      return values;
-    case StoredType::i64:
-    case StoredType::i32:
-    case StoredType::other:
-      break;
-  }
+  require_floats(name);
+  std::vector<float> values(static_cast<size_t>(tensor.elements()));
+  read_numbers(values, from, tensor.type);
+  return values;
+}
+
+void SafetensorsFile::read(std::span<float> to, const std::string& name, int64_t first) const {
+  const std::span<const std::byte> from = bytes(name);
+  const StoredTensor& tensor = tensors_.at(name);
+  require_floats(name);
+  const auto size = static_cast<size_t>(size_of(tensor.type));
+  const size_t begin = static_cast<size_t>(first) * size;
+  check(first >= 0 && begin + to.size() * size <= from.size(), "numbers within the tensor");
+  read_numbers(to, from.subspan(begin, to.size() * size), tensor.type);
+}
+
+void SafetensorsFile::require_floats(const std::string& name) const {
+  if (holds_floats(tensors_.at(name).type)) return;
   throw input_error(path_ + ": tensor " + name +
                     " holds no floating-point numbers (weights are F32, F64, BF16 or F16). " +
                     "Check that it is the right model");
+}
+
+// The kernel keeps the pages in its cache; only what this process maps of them is given back.
+void SafetensorsFile::release() const {
+  ::madvise(const_cast<std::byte*>(mapped_), static_cast<size_t>(file_bytes_), MADV_DONTNEED);
+}
+
+void SafetensorsFile::prefetch(const std::string& name) const {
+  const std::span<const std::byte> tensor = bytes(name);
+  const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto begin = reinterpret_cast<uintptr_t>(tensor.data());
+  const uintptr_t aligned = begin / page * page;
+  ::madvise(reinterpret_cast<void*>(aligned), begin - aligned + tensor.size(), MADV_WILLNEED);
 }
 
 uint64_t write_safetensors(const std::string& path, const std::vector<TensorToWrite>& tensors,

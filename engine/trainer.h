@@ -13,6 +13,7 @@
 #include "engine/evaluation.h"
 #include "engine/log.h"
 #include "engine/metrics.h"
+#include "engine/model_files.h"
 #include "engine/optimizer.h"
 #include "engine/run_directory.h"
 
@@ -87,6 +88,7 @@ class Trainer {
   std::vector<Tensor> tree_;
   std::unique_ptr<Metrics> metrics_;
 
+  TokenizerFiles tokenizer_;  // for the checkpoints
   TrainingState state_;
   int64_t saved_step_ = -1;
   int64_t first_step_ = 0;  // of this process

@@ -1,25 +1,33 @@
 #include "engine/weights.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <set>
 
-#include "engine/safetensors.h"
+#include "engine/safetensors_set.h"
+#include "engine/stored_numbers.h"
 #include "kernels/bfloat16.h"
 
 namespace normlab {
 namespace {
 
-// (rows, columns) to (columns, rows).
-std::vector<float> transposed(const std::vector<float>& values, int64_t rows, int64_t columns) {
-  std::vector<float> out(values.size());
-  for (int64_t row = 0; row < rows; ++row) {
-    for (int64_t column = 0; column < columns; ++column) {
-      out[static_cast<size_t>(column * rows + row)] =
-          values[static_cast<size_t>(row * columns + column)];
+// Numbers that are read at a time.
+constexpr int64_t kPart = int64_t{1} << 18;
+
+// `to` (columns, rows) from `from` (rows, columns), in squares that fit the processor's cache.
+void turn(std::span<float> to, std::span<const float> from, int64_t rows, int64_t columns) {
+  constexpr int64_t kSquare = 32;
+  for (int64_t top = 0; top < rows; top += kSquare) {
+    for (int64_t left = 0; left < columns; left += kSquare) {
+      for (int64_t row = top; row < std::min(top + kSquare, rows); ++row) {
+        for (int64_t column = left; column < std::min(left + kSquare, columns); ++column) {
+          to[static_cast<size_t>(column * rows + row)] =
+              from[static_cast<size_t>(row * columns + column)];
+        }
+      }
     }
   }
-  return out;
 }
 
 std::vector<int64_t> dimensions(const Shape& shape) {
@@ -35,24 +43,127 @@ std::string text_of(const std::vector<int64_t>& shape) {
 // Of the masters, or of the values where there are none.
 Tensor slice_of(const Model& model, const NamedSlice& slice, Tensor masters) {
   const Parameter& parameter = model.parameters()[static_cast<size_t>(slice.parameter)];
-  const Tensor whole = masters ? parameter.part_of(masters) : parameter.value;
-  return whole.row_slice(slice.first_row, slice.rows);
+  return slice.of(masters ? parameter.part_of(masters) : parameter.value);
 }
 
-// The name under which a file holds a tensor: its own, or without the model's prefix.
-std::string name_in(const SafetensorsFile& file, const std::string& name) {
+// The name under which the files hold a tensor: its own, or without the model's prefix.
+std::string name_in(const SafetensorsSet& files, const std::string& name) {
   for (const char* prefix : {"transformer.", "model."}) {
-    if (!file.contains(name) && name.starts_with(prefix)) {
+    if (!files.contains(name) && name.starts_with(prefix)) {
       return name.substr(std::strlen(prefix));
     }
   }
   return name;
 }
 
-bool known_extra(const std::string& name, const ModelConfig& config) {
-  return name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias") ||
-         name.ends_with("rotary_emb.inv_freq") ||
-         (config.tie_embeddings && name == "lm_head.weight");
+// Buffers that older versions of transformers saved: masks and rates that follow from the
+// configuration.
+bool known_buffer(const std::string& name, Family family) {
+  switch (family) {
+    case Family::gpt2:
+      return name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias");
+    case Family::llama:
+      return name.ends_with("rotary_emb.inv_freq");
+  }
+  return false;
+}
+
+void check_shape(const SafetensorsSet& files, const std::string& name, const Shape& expected) {
+  const std::vector<int64_t>& shape = files.tensor(name).shape;
+  if (shape == dimensions(expected)) return;
+  throw input_error(files.path() + ": tensor " + name + " has shape " + text_of(shape) +
+                    " (config.json asks for " + text_of(dimensions(expected)) +
+                    "). Take the config.json that belongs to it");
+}
+
+// transformers takes the head of the file where it is not the embedding, whatever the
+// configuration says of ties; here it is never taken for something else than it is.
+void check_tied_head(const SafetensorsSet& files, const std::string& embedding, Shape shape) {
+  const std::string head = "lm_head.weight";
+  check_shape(files, head, shape);
+  std::vector<float> one, other;
+  for (int64_t first = 0; first < shape.elements(); first += kPart) {
+    one.resize(static_cast<size_t>(std::min(kPart, shape.elements() - first)));
+    other.resize(one.size());
+    files.file_of(head).read(one, head, first);
+    files.file_of(embedding).read(other, embedding, first);
+    files.file_of(head).release();
+    files.file_of(embedding).release();
+    if (std::memcmp(one.data(), other.data(), one.size() * sizeof(float)) == 0) continue;
+    throw input_error(files.path() + ": tensor " + head +
+                      " is not the embedding (config.json says that they are tied). Write "
+                      "\"tie_word_embeddings\": false there to use the head of the file");
+  }
+}
+
+// Checks all before anything is loaded.
+void check_tensors(const SafetensorsSet& files, const ModelConfig& config) {
+  std::set<std::string> used;
+  const std::vector<NamedSlice> slices = file_names(config);
+  for (const NamedSlice& slice : slices) {
+    const std::string name = name_in(files, slice.name);
+    if (!files.contains(name)) {
+      throw input_error(files.path() + ": tensor " + slice.name +
+                        " is missing (config.json asks for it). Copy the file again, or take the " +
+                        "config.json that belongs to it");
+    }
+    check_shape(files, name, slice.shape);
+    used.insert(name);
+  }
+  for (const std::string& name : files.names()) {
+    if (used.contains(name) || known_buffer(name, config.family)) continue;
+    if (config.tie_embeddings && name == "lm_head.weight") {
+      // The embedding comes first in every family's names.
+      check_tied_head(files, name_in(files, slices.front().name), slices.front().shape);
+      continue;
+    }
+    throw input_error(files.path() + ": tensor " + name +
+                      " is not part of the model that config.json describes (it would be left "
+                      "out). Take the config.json that belongs to it");
+  }
+}
+
+// Columns [first, first + count) of a tensor (rows, columns) of a file, as rows of `to`.
+void read_turned(std::span<float> to, const SafetensorsFile& file, const std::string& name,
+                 const Shape& shape, int64_t first, int64_t count) {
+  std::vector<float> upright(to.size());
+  for (int64_t row = 0; row < shape.rows(); ++row) {
+    file.read(
+        std::span(upright).subspan(static_cast<size_t>(row * count), static_cast<size_t>(count)),
+        name, row * shape.columns() + first);
+  }
+  turn(to, upright, shape.rows(), count);
+}
+
+void load_tensor(Ops& ops, Tensor target, const SafetensorsFile& file, const std::string& name,
+                 const NamedSlice& slice) {
+  file.prefetch(name);
+  const int64_t step = std::max<int64_t>(kPart / target.columns(), 1);
+  std::vector<float> numbers;
+  for (int64_t first = 0; first < target.rows(); first += step) {
+    const int64_t count = std::min(step, target.rows() - first);
+    numbers.resize(static_cast<size_t>(count * target.columns()));
+    if (slice.transposed) {
+      read_turned(numbers, file, name, slice.shape, first, count);
+    } else {
+      file.read(numbers, name, first * target.columns());
+      file.release();
+    }
+    upload_floats(ops, target.row_slice(first, count), numbers);
+  }
+  file.release();
+}
+
+void check_range(const std::string& path, const std::string& name, std::span<const float> numbers,
+                 StoredType type) {
+  if (type != StoredType::f16) return;
+  constexpr float kBeyond = 65520;  // rounds to infinity
+  if (std::none_of(numbers.begin(), numbers.end(),
+                   [](float x) { return std::isfinite(x) && std::abs(x) >= kBeyond; })) {
+    return;
+  }
+  throw input_error(path + ": tensor " + name +
+                    " cannot be written in fp16 (it has numbers beyond 65504). Use bf16 or fp32");
 }
 
 }  // namespace
@@ -105,50 +216,32 @@ void upload_floats(Ops& ops, Tensor tensor, const std::vector<float>& values) {
 }
 
 void load_weights(Model& model, const std::string& directory, Tensor masters) {
-  const SafetensorsFile file(directory + "/model.safetensors");
-  std::set<std::string> used;
+  const SafetensorsSet files(directory);
+  check_tensors(files, model.config());
   for (const NamedSlice& slice : file_names(model.config())) {
-    const std::string name = name_in(file, slice.name);
-    if (!file.contains(name)) {
-      throw input_error(file.path() + ": tensor " + slice.name +
-                        " is missing (config.json asks for it). Copy the file again, or take the " +
-                        "config.json that belongs to it");
-    }
-    const std::vector<int64_t>& shape = file.tensors().at(name).shape;
-    if (shape != dimensions(slice.shape)) {
-      throw input_error(file.path() + ": tensor " + name + " has shape " + text_of(shape) +
-                        " (config.json asks for " + text_of(dimensions(slice.shape)) +
-                        "). Take the config.json that belongs to it");
-    }
-    std::vector<float> values = file.read(name);
-    if (slice.transposed) {
-      values = transposed(values, slice.shape.rows(), slice.shape.columns());
-    }
-    upload_floats(model.ops(), slice_of(model, slice, masters), values);
-    used.insert(name);
-  }
-  for (const auto& [name, tensor] : file.tensors()) {
-    if (!used.contains(name) && !known_extra(name, model.config())) {
-      throw input_error(file.path() + ": tensor " + name +
-                        " is not part of the model that config.json describes (it would be left "
-                        "out). Take the config.json that belongs to it");
-    }
+    const std::string name = name_in(files, slice.name);
+    load_tensor(model.ops(), slice_of(model, slice, masters), files.file_of(name), name, slice);
   }
   if (masters) model.ops().round_weights(model.values(), masters);
 }
 
-uint64_t write_weights(const Model& model, const std::string& path, Tensor masters) {
+uint64_t write_weights(const Model& model, const std::string& path, Tensor masters,
+                       StoredType type) {
   std::vector<TensorToWrite> tensors;
   for (const NamedSlice& slice : file_names(model.config())) {
     TensorToWrite tensor;
     tensor.name = slice.name;
+    tensor.type = type;
     tensor.shape = dimensions(slice.shape);
-    tensor.fill = [&model, slice, masters](std::span<std::byte> bytes) {
+    tensor.fill = [&model, slice, masters, path, type](std::span<std::byte> bytes) {
       std::vector<float> values = download_floats(model.ops(), slice_of(model, slice, masters));
       if (slice.transposed) {
-        values = transposed(values, slice.shape.columns(), slice.shape.rows());
+        std::vector<float> turned(values.size());
+        turn(turned, values, slice.shape.columns(), slice.shape.rows());
+        values.swap(turned);
       }
-      std::memcpy(bytes.data(), values.data(), bytes.size());
+      check_range(path, slice.name, values, type);
+      write_numbers(bytes, values, type);
     };
     tensors.push_back(std::move(tensor));
   }

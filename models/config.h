@@ -12,6 +12,12 @@ namespace normlab {
 enum class Family { gpt2, llama };
 enum class Activation { gelu, swiglu };
 enum class Positions { learned, rope };
+// Which products of a layer have a bias; the head never.
+enum class Biases {
+  none,  // LLaMA, Mistral
+  qkv,   // of attention's queries, keys and values only (Qwen2)
+  all,   // GPT-2
+};
 
 enum class NormPlacement {
   pre,   // x ← x + f(N(x))
@@ -48,7 +54,7 @@ struct ModelConfig {
   Positions positions = Positions::learned;
   double rope_base = 10000;
   Activation activation = Activation::gelu;
-  bool biases = true;          // of every product but the head
+  Biases biases = Biases::all;
   bool tie_embeddings = true;  // head = token embedding
   double dropout = 0;          // on embedding, branches and attention probabilities
   NormConfig norm;

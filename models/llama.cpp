@@ -1,5 +1,6 @@
 // LLaMA (Touvron et al. 2023) in the sizes of "The Curse of Depth" (LayerNorm-Scaling's
-// configs/llama_*.json), and the names of its tensors in Hugging Face's files.
+// configs/llama_*.json), and the names of its tensors in Hugging Face's files; Mistral's and
+// Qwen2's are the same, with Qwen2's biases.
 #include <array>
 
 #include "models/names.h"
@@ -30,7 +31,7 @@ ModelConfig llama_defaults() {
   config.family = Family::llama;
   config.positions = Positions::rope;
   config.activation = Activation::swiglu;
-  config.biases = false;
+  config.biases = Biases::none;
   config.tie_embeddings = false;
   config.norm.kind = NormKind::rmsnorm;
   config.norm.epsilon = 1e-6;
@@ -75,6 +76,12 @@ std::vector<NamedSlice> llama_names(const ModelConfig& config) {
     map.rows(file + "self_attn.q_proj.weight", own + "attention.qkv.weight", 0, queries);
     map.rows(file + "self_attn.k_proj.weight", own + "attention.qkv.weight", queries, keys);
     map.rows(file + "self_attn.v_proj.weight", own + "attention.qkv.weight", queries + keys, keys);
+    if (config.biases == Biases::qkv) {
+      map.elements(file + "self_attn.q_proj.bias", own + "attention.qkv.bias", 0, queries);
+      map.elements(file + "self_attn.k_proj.bias", own + "attention.qkv.bias", queries, keys);
+      map.elements(file + "self_attn.v_proj.bias", own + "attention.qkv.bias", queries + keys,
+                   keys);
+    }
     map.whole(file + "self_attn.o_proj.weight", own + "attention.out.weight");
     map.whole(file + "post_attention_layernorm.weight", own + "mlp.norm.gain");
     map.rows(file + "mlp.gate_proj.weight", own + "mlp.in.weight", 0, config.feed_forward);

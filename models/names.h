@@ -15,7 +15,12 @@ class NameMap {
 
   // A whole parameter; vectors have shape (n) in files.
   void whole(const std::string& file_name, const std::string& name) {
-    rows(file_name, name, 0, parameter(name).value.rows());
+    const Parameter& whole = parameter(name);
+    if (whole.rule == InitRule::normal) {
+      rows(file_name, name, 0, whole.value.rows());
+    } else {
+      elements(file_name, name, 0, whole.value.columns());
+    }
   }
   // [in, out] in the file.
   void turned(const std::string& file_name, const std::string& name) {
@@ -23,13 +28,16 @@ class NameMap {
     slices_.push_back({file_name, find_parameter(parameters_, name), 0, shape.rows(),
                        Shape{shape.columns(), shape.rows()}, true});
   }
-  // Some rows of a parameter.
+  // Some rows of a matrix.
   void rows(const std::string& file_name, const std::string& name, int64_t first, int64_t count) {
-    const Parameter& whole = parameter(name);
-    const bool vector = whole.rule != InitRule::normal;
-    const int64_t columns = whole.value.columns();
     slices_.push_back({file_name, find_parameter(parameters_, name), first, count,
-                       vector ? Shape{columns} : Shape{count, columns}, false});
+                       Shape{count, parameter(name).value.columns()}, false});
+  }
+  // Some elements of a vector.
+  void elements(const std::string& file_name, const std::string& name, int64_t first,
+                int64_t count) {
+    slices_.push_back(
+        {file_name, find_parameter(parameters_, name), first, count, Shape{count}, false});
   }
   std::vector<NamedSlice> take() { return std::move(slices_); }
 

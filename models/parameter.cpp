@@ -15,8 +15,8 @@ class ListBuilder {
   void matrix(const std::string& name, int64_t layer, int64_t out, int64_t in, double std) {
     add(name, layer, {out, in}, InitRule::normal, std, true);
   }
-  void bias(const std::string& name, int64_t layer, int64_t size) {
-    if (config_.biases) add(name, layer, {1, size}, InitRule::zeros, 0, false);
+  void bias(const std::string& name, int64_t layer, int64_t size, Biases least = Biases::all) {
+    if (config_.biases >= least) add(name, layer, {1, size}, InitRule::zeros, 0, false);
   }
   void norm(const std::string& name, int64_t layer) {
     add(name + ".gain", layer, {1, config_.width}, InitRule::ones, 0, false);
@@ -69,7 +69,7 @@ std::vector<Parameter> parameter_list(const ModelConfig& config) {
     const std::string prefix = "layers." + std::to_string(layer) + ".";
     list.norm(prefix + "attention.norm", layer);
     list.matrix(prefix + "attention.qkv.weight", layer, config.packed_columns(), config.width, std);
-    list.bias(prefix + "attention.qkv.bias", layer, config.packed_columns());
+    list.bias(prefix + "attention.qkv.bias", layer, config.packed_columns(), Biases::qkv);
     list.matrix(prefix + "attention.out.weight", layer, config.width, config.query_columns(),
                 residual_std(config));
     list.bias(prefix + "attention.out.bias", layer, config.width);

@@ -57,12 +57,19 @@ int find_parameter_or_none(const std::vector<Parameter>& parameters, const std::
 
 // A tensor of a Hugging Face model file and the part of a parameter that holds it.
 struct NamedSlice {
-  std::string name;       // "transformer.h.0.attn.c_attn.weight"
-  int parameter = 0;      // index into the list
-  int64_t first_row = 0;  // rows [first_row, first_row + rows) of the parameter
-  int64_t rows = 0;
+  std::string name;   // "transformer.h.0.attn.c_attn.weight"
+  int parameter = 0;  // index into the list
+  // Rows [first, first + count) of a matrix, elements of a vector.
+  int64_t first = 0;
+  int64_t count = 0;
   Shape shape;              // as in the file
   bool transposed = false;  // the file has [in, out] (GPT-2's Conv1D)
+
+  // The slice of the parameter's value, of its gradient, or of its master.
+  template <typename View>
+  View of(View whole) const {
+    return shape.rank == 1 ? whole.column_slice(first, count) : whole.row_slice(first, count);
+  }
 };
 
 // How Hugging Face's files name the parameters of a configuration, in the order of its own files.

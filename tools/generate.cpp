@@ -6,6 +6,7 @@
 #include "engine/config_names.h"
 #include "engine/device.h"
 #include "engine/generation.h"
+#include "engine/model_files.h"
 #include "engine/stop_request.h"
 #include "engine/weights.h"
 #include "tools/main.h"
@@ -18,6 +19,7 @@ struct Options {
   std::string prompt;
   std::string tokenizer;
   SamplingOptions sampling;
+  std::string device = "auto";
   std::string precision = "auto";
   RunConfig run;
 };
@@ -41,7 +43,8 @@ int generate_text(const Options& options) {
   SamplingOptions sampling = options.sampling;
   sampling.end_of_text = tokenizer->end_of_text();
   RunConfig run = options.run;
-  run.precision = choice_of(options.precision, precision_names, PrecisionChoice::automatic);
+  run.device = choice_of(options.device, device_names, run.device);
+  run.precision = choice_of(options.precision, precision_names, run.precision);
   const auto ops = make_device(run);
   const int64_t tokens = std::min<int64_t>(description.config.context, 256);
   Model model(*ops, description.config, {1, tokens});
@@ -80,6 +83,8 @@ int main(int argc, char* argv[]) {
       ->check(CLI::NonNegativeNumber);
   app.add_option("--seed", options.sampling.seed, "of the random choices (0)");
   app.add_option("--tokenizer", options.tokenizer, "the model's own by default");
+  app.add_option("--device", options.device, "cpu, cuda, or auto: a GPU where there is one (auto)")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
   app.add_option("--precision", options.precision,
                  "fp32, bf16, or auto: bf16 on a GPU, fp32 on a CPU (auto)")
       ->check(CLI::IsMember({"auto", "fp32", "bf16"}));

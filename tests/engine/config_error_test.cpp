@@ -74,7 +74,7 @@ TEST_CASE("config: a key that is planned is said to be not built yet") {
         "model.norm.branch=layerscale", "model.norm.post_layers=3", "model.norm.kind=dyt",
         "model.norm.kind=derf", "model.norm.placement=lns", "model.norm.placement=mix",
         "model.init.kind=depth_scaled", "parallel.zero_stage=2", "run.precision=pure_bf16",
-        "run.pure_bf16=weights", "data.tokenizer=gpt2:dir", "evaluation.reference_batch=64"}) {
+        "run.pure_bf16=weights", "evaluation.reference_batch=64"}) {
     CHECK(contains(override_complaint(assignment), "is not built yet"));
   }
   // What asks for nothing is granted.
@@ -85,6 +85,8 @@ TEST_CASE("config: a key that is planned is said to be not built yet") {
   CHECK(contains(override_complaint("diagnostics.every=5"), "Leave it out, or write 0"));
   CHECK(override_complaint("model.norm.branch=none") == "");
   CHECK(override_complaint("data.tokenizer=bytes") == "");
+  CHECK(contains(override_complaint("data.tokenizer=gpt2:dir"), "generated corpus is of bytes"));
+  CHECK(complaint(minimal, {"data.tokenizer=gpt2:dir", "data.text=[a.txt]"}) == "");
 }
 
 TEST_CASE("config: a wrong type names the value and the type that is wanted") {
@@ -243,6 +245,9 @@ TEST_CASE("config: a shape that cannot be is told at its key") {
   CHECK(contains(override_complaint("model.kv_heads=2"), "GPT-2 has as many"));
   CHECK(contains(override_complaint("model.head_size=16"), "width / heads"));
   CHECK(contains(override_complaint("model.rope_base=10"), "GPT-2 learns its positions"));
+  CHECK(contains(override_complaint("model.biases=qkv"), "model.biases = qkv (GPT-2 has all)"));
+  CHECK(contains(complaint(minimal, {"model.family=llama", "model.biases=all"}),
+                 "model.biases = all (LLaMA has none, or qkv as Qwen2 has)"));
   CHECK(contains(complaint(minimal, {"model.family=llama", "model.head_size=7"}), "even"));
   CHECK(contains(override_complaint("model.context=128"), "data.sequence_length = 256"));
   CHECK(contains(override_complaint("model.size=130m"),

@@ -147,7 +147,7 @@ TEST_CASE("config: what to_yaml writes reads back to an equal configuration") {
        "optimizer.learning_rate=6.103515625e-05", "optimizer.epsilon=1e-37"},
       {"data.text=[x, y]", "data.validation={a: [b]}", "run.precision=bf16"},
       {"model={family: llama, size: 9m, layers: null, width: null, heads: null}",
-       "model.rope_base=500000.5"},
+       "model.rope_base=500000.5", "model.biases=qkv"},
       {"model={from: dir, family: llama, layers: null, width: null, heads: null}"},
       {"data.grammar.documents=11", "schedule.stop_step=7", "schedule.kind=linear",
        "parallel={reproducible: true, shards: 3}", "run.seed=9223372036854775807"}};
@@ -187,4 +187,14 @@ TEST_CASE("config: differences names what changed but not what may change") {
               "optimizer.learning_rate: 0.001 → 0.002", "run.precision: auto → bf16"});
   CHECK(
       differences("optimizer: {learning_rate: 1e-3}", "optimizer: {learning_rate: 0.001}").empty());
+}
+
+TEST_CASE("differences, identity: the tokenizer of shards may have moved, that of texts not") {
+  for (const bool shards : {true, false}) {
+    const std::string data = shards ? "data.train=[a.bin]" : "data.text=[a.txt]";
+    const std::string before = to_yaml(parse(minimal, {data, "data.tokenizer=gpt2:a"}));
+    const std::string after = to_yaml(parse(minimal, {data, "data.tokenizer=gpt2:b"}));
+    CHECK(differences(before, after).empty() == shards);
+    CHECK((identity(before) == identity(after)) == shards);
+  }
 }

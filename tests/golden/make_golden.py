@@ -1,10 +1,11 @@
-"""Golden models: what Hugging Face transformers says about three tiny random transformers.
+"""Golden models: what Hugging Face transformers says about five tiny random transformers.
 
-For each case (gpt2, llama, llama_tied) writes <case>/config.json and model.safetensors, a model
-directory as transformers saves it, and what is expected of that model: <case>/expected.safetensors
-and expected.json (README.md lists every tensor). Run (one thread, seconds, no GPU):
+For each case (gpt2, llama, llama_tied, mistral, qwen2) writes <case>/config.json and
+model.safetensors, a model directory as transformers saves it, and what is expected of that model:
+<case>/expected.safetensors and expected.json (README.md lists every tensor). Run (one thread,
+seconds, no GPU):
 
-    pip install torch transformers safetensors numpy && python tests/golden/make_golden.py
+    pip install torch transformers safetensors numpy && python tests/golden/make_golden.py [CASE …]
 
 What is expected is computed in float64 from the fp32 weights and rounded to float32 at the end.
 Before a case is written the script checks itself: logits against a second forward pass, written
@@ -17,6 +18,7 @@ Weights are larger than a fresh model's (std 0.2, gains in [0.5, 1.5], biases no
 import copy
 import json
 import math
+import sys
 import types
 from importlib import metadata
 from pathlib import Path
@@ -25,19 +27,25 @@ import torch
 import transformers
 from safetensors.torch import save_file
 from transformers.models.llama.modeling_llama import LlamaRMSNorm, LlamaRotaryEmbedding
+from transformers.models.mistral.modeling_mistral import MistralRMSNorm, MistralRotaryEmbedding
+from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm, Qwen2RotaryEmbedding
 
 PACKAGES = ("torch", "transformers", "safetensors", "numpy")
 SHAPE, TRAIN_SHAPE, TRAIN_STEPS = (3, 72), (4, 24), 30  # shapes: sequences, tokens
 PROMPT_TOKENS, GREEDY_TOKENS, IGNORED = 5, 20, -1
 OPTIMIZER = dict(learning_rate=5e-3, beta1=0.9, beta2=0.95, epsilon=1e-8, weight_decay=0.1)
 SCHEDULE = dict(kind="cosine", warmup_steps=10, total_steps=40, minimum_ratio=0.1)
-# Seeds: of clear margins in the greedy continuation. llama_tied keeps the trained weights of its
-# vectors and its embedding only, so that all files together stay below 3 MB.
+# Seeds: of clear margins in the greedy continuation. From llama_tied on, the trained weights of
+# vectors and of the embedding only are kept, so that all files together stay below 4 MB.
 CASES = {
     "gpt2": dict(seed=3, gradient_clip=0.85, keeps_all_trained=True),
     "llama": dict(seed=57, gradient_clip=6.0, keeps_all_trained=True),
     "llama_tied": dict(seed=44, gradient_clip=6.0, keeps_all_trained=False),
+    "mistral": dict(seed=37, gradient_clip=4.0, keeps_all_trained=False),
+    "qwen2": dict(seed=25, gradient_clip=4.5, keeps_all_trained=False),
 }
+NORMS = (LlamaRMSNorm, MistralRMSNorm, Qwen2RMSNorm)
+ROTARY_EMBEDDINGS = (LlamaRotaryEmbedding, MistralRotaryEmbedding, Qwen2RotaryEmbedding)
 
 
 def make_model(case):
@@ -46,6 +54,8 @@ def make_model(case):
             n_embd=48, n_layer=3, n_head=4, n_positions=80, vocab_size=97, layer_norm_epsilon=1e-5,
             activation_function="gelu_new", resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
             bos_token_id=None, eos_token_id=None))
+    if case in ("mistral", "qwen2"):
+        return make_relative(case)
     if case == "llama":
         sizes = dict(hidden_size=48, num_hidden_layers=3, num_attention_heads=6, head_dim=8,
                      num_key_value_heads=2, intermediate_size=132, vocab_size=101)
@@ -58,11 +68,31 @@ def make_model(case):
         max_position_embeddings=96, bos_token_id=None, eos_token_id=None))
 
 
+def make_relative(case):
+    """LLaMA's relatives: Mistral with heads that do not add up to its width and no sliding window,
+    Qwen2 with its biases, a window that is switched off, and a tied head."""
+    shared = dict(num_hidden_layers=2, rms_norm_eps=1e-5, max_position_embeddings=96,
+                  bos_token_id=None, eos_token_id=None)
+    if case == "mistral":
+        return transformers.MistralForCausalLM(transformers.MistralConfig(
+            **shared, hidden_size=40, num_attention_heads=4, head_dim=6, num_key_value_heads=2,
+            intermediate_size=77, vocab_size=71, sliding_window=None,
+            rope_parameters={"rope_type": "default", "rope_theta": 1e6}))
+    return transformers.Qwen2ForCausalLM(transformers.Qwen2Config(
+        **shared, hidden_size=42, num_attention_heads=3, num_key_value_heads=1,
+        intermediate_size=65, vocab_size=89, tie_word_embeddings=True, use_sliding_window=False,
+        rope_parameters={"rope_type": "default", "rope_theta": 2000.0}))
+
+
 @torch.no_grad()
 def randomize(model):
     for name, parameter in model.named_parameters():
         gain = parameter.ndim == 1 and name.endswith("weight")
         parameter.uniform_(0.5, 1.5) if gain else parameter.normal_(0, 0.2)
+
+
+def head_size(config):
+    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
 
 
 def in_double(model):
@@ -72,7 +102,7 @@ def in_double(model):
         return self.weight * x * torch.rsqrt(x.pow(2).mean(-1, True) + self.variance_epsilon)
 
     def rotary_embedding(self, x, position_ids):
-        size, base = self.config.head_dim, self.config.rope_parameters["rope_theta"]
+        size, base = head_size(self.config), self.config.rope_parameters["rope_theta"]
         rates = base ** -(torch.arange(0, size, 2, dtype=x.dtype) / size)
         angles = (position_ids[..., None].to(x.dtype) * rates).repeat(1, 1, 2)
         return angles.cos(), angles.sin()
@@ -80,8 +110,8 @@ def in_double(model):
     model = copy.deepcopy(model).double()
     assert model.config._attn_implementation == "sdpa"
     for module in model.modules():
-        if isinstance(module, (LlamaRMSNorm, LlamaRotaryEmbedding)):
-            exact = norm if isinstance(module, LlamaRMSNorm) else rotary_embedding
+        if isinstance(module, NORMS + ROTARY_EMBEDDINGS):
+            exact = norm if isinstance(module, NORMS) else rotary_embedding
             module.forward = types.MethodType(exact, module)
     return model
 
@@ -128,13 +158,13 @@ def gpt2_by_hand(w, tokens, config):
 
 
 def llama_by_hand(w, tokens, config):
-    half, base = config.head_dim // 2, config.rope_parameters["rope_theta"]
+    half, base = head_size(config) // 2, config.rope_parameters["rope_theta"]
 
     def norm(x, name):
         rms = (x.pow(2).mean(-1, keepdim=True) + config.rms_norm_eps).sqrt()
         return x / rms * w[name + ".weight"]
     def product(x, name):
-        return x @ w[name + ".weight"].T
+        return x @ w[name + ".weight"].T + w.get(name + ".bias", 0)
     def rotate(x):  # pairs (i, i + D/2) of every head turn by position · base^(−2i/D)
         rates = torch.tensor([base ** (-i / half) for i in range(half)], dtype=x.dtype)
         angles = torch.arange(x.shape[1], dtype=x.dtype)[:, None, None] * rates
@@ -146,7 +176,7 @@ def llama_by_hand(w, tokens, config):
     for layer in range(config.num_hidden_layers):
         h = f"model.layers.{layer}."
         y = norm(x, h + "input_layernorm")
-        q, k, v = (product(y, f"{h}self_attn.{part}_proj").view(*tokens.shape, -1, config.head_dim)
+        q, k, v = (product(y, f"{h}self_attn.{part}_proj").view(*tokens.shape, -1, 2 * half)
                    for part in "qkv")
         x = x + product(attend(rotate(q), rotate(k), v), h + "self_attn.o_proj")
         y = norm(x, h + "post_attention_layernorm")
@@ -296,4 +326,4 @@ def make(case):
 if __name__ == "__main__":
     torch.set_num_threads(1)
     transformers.logging.disable_progress_bar()
-    print(f"total: {sum(make(case) for case in CASES)} bytes")
+    print(f"total: {sum(make(case) for case in sys.argv[1:] or CASES)} bytes")

@@ -95,7 +95,10 @@ TEST_CASE("parameter_list: names are unique, logical places follow each other") 
     CHECK(offset == parameter_count(config));
     CHECK(names.contains("head.weight") == !config.tie_embeddings);
     CHECK(names.contains("embedding.position") == (config.positions == Positions::learned));
-    CHECK(names.contains("layers.2.mlp.out.bias") == config.biases);
+    CHECK(names.contains("layers.1.attention.qkv.bias") == (config.biases != Biases::none));
+    for (const char* name : {"attention.out.bias", "mlp.in.bias", "mlp.out.bias"}) {
+      CHECK(names.contains(std::string("layers.2.") + name) == (config.biases == Biases::all));
+    }
     CHECK(names.contains("layers.0.attention.norm.bias") ==
           (config.norm.kind == NormKind::layernorm));
   }

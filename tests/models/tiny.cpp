@@ -46,6 +46,7 @@ std::vector<TinyCase> tiny_cases() {
                               {"llama post tied, one key head of 20", tiny_llama()},
                               {"gpt2 grouped, rmsnorm, no biases", tiny_gpt2()},
                               {"llama layernorm, gelu, biases", tiny_llama()},
+                              {"llama, biases of queries, keys and values", tiny_llama()},
                               {"gpt2 long", tiny_gpt2(), 1, 70},
                               {"llama long", tiny_llama(), 1, 70}};
   cases[2].config.norm.placement = NormPlacement::post;
@@ -58,14 +59,15 @@ std::vector<TinyCase> tiny_cases() {
   post.head_size = 20;
   ModelConfig& bare = cases[4].config;
   bare.norm.kind = NormKind::rmsnorm;
-  bare.biases = false;
+  bare.biases = Biases::none;
   bare.heads = 4;
   bare.kv_heads = 2;
   bare.head_size = 5;
   ModelConfig& rich = cases[5].config;
   rich.norm.kind = NormKind::layernorm;
   rich.activation = Activation::gelu;
-  rich.biases = true;
+  rich.biases = Biases::all;
+  cases[6].config.biases = Biases::qkv;
   return cases;
 }
 
