@@ -6,7 +6,8 @@
 TOKENIZER_DIR holds vocab.json and merges.txt. A FILE is a text (one document), or *.jsonl or
 *.jsonl.gz whose lines have a "text"; it is read once, whole. --torture adds N random strings of
 every plane, ill-formed UTF-8 among them. Needs: pip install tiktoken (0.12 or newer). No network.
-Prints a JSON object a set, and exits with 1 where an id differs.
+Prints a JSON object a set, and exits with 1 where an id differs. Speeds are megabytes by the
+processor's seconds of the process, which other work on the machine disturbs least.
 """
 import argparse
 import array
@@ -70,9 +71,9 @@ def ours(program, folder, documents):
 
 def theirs(peer, documents):
     texts = [document.decode("utf-8", "replace") for document in documents]
-    begin = time.perf_counter()
+    begin = time.process_time()
     encoded = [peer.encode_ordinary(text) for text in texts]
-    seconds = time.perf_counter() - begin
+    seconds = time.process_time() - begin
     ids = array.array("H")
     for document in encoded:
         ids.extend(document)
@@ -84,13 +85,15 @@ def compare(name, program, folder, peer, documents):
     figures, ids = ours(program, folder, documents)
     seconds, peer_ids = theirs(peer, documents)
     equal = ids == peer_ids
+    megabytes = figures["bytes"] / 1e6
     print(json.dumps({"set": name, "documents": len(documents), "bytes": figures["bytes"],
                       "tokens": figures["tokens"], "equal_ids": equal,
-                      "megabytes_per_second": round(figures["megabytes_per_second"], 1),
-                      "tiktoken_megabytes_per_second": round(figures["bytes"] / 1e6 / seconds, 1)}),
+                      "megabytes_per_second": round(megabytes / figures["processor_seconds"], 1),
+                      "tiktoken_megabytes_per_second": round(megabytes / seconds, 1)}),
           flush=True)
     if not equal:
-        at = next(i for i, (a, b) in enumerate(zip(ids, peer_ids)) if a != b)
+        at = next((i for i, (a, b) in enumerate(zip(ids, peer_ids)) if a != b),
+                  min(len(ids), len(peer_ids)))
         print(f"{name}: ids differ from token {at} on: {list(ids[at:at + 8])}, tiktoken "
               f"{list(peer_ids[at:at + 8])}", file=sys.stderr)
     return equal
