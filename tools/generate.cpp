@@ -39,8 +39,13 @@ int generate_text(const Options& options) {
   std::vector<int32_t> prompt;
   for (const uint16_t token : tokenizer->encode(options.prompt)) prompt.push_back(token);
   // An empty prompt: the beginning of a document.
+  if (prompt.empty() && tokenizer->end_of_text() < 0) {
+    throw input_error("--prompt \"\" (" + name +
+                      " has no end-of-text to begin after). Write the beginning of a text");
+  }
   if (prompt.empty()) prompt.push_back(tokenizer->end_of_text());
   SamplingOptions sampling = options.sampling;
+  sampling.vocabulary = tokenizer->vocabulary();
   sampling.end_of_text = tokenizer->end_of_text();
   RunConfig run = options.run;
   run.device = choice_of(options.device, device_names, run.device);

@@ -158,20 +158,26 @@ TEST_CASE("safetensors: all halves and bfloats are written as they were read, ot
         std::vector<uint16_t>{0x7bff, 0x7c00, 0xfc00, 0x7c00, 0x7e00, 0, 1});
 }
 
-TEST_CASE("safetensors: parts of a tensor are read, and what was given back is read again") {
+TEST_CASE("safetensors: parts of a tensor are read, and a disk that fails is no wrong input") {
   TemporaryFolder folder;
   const std::string path = folder.path() + "/a.safetensors";
   write_safetensors(path, {tensor<float>("a", StoredType::f32, {2, 3}, {1, 2, 3, 4, 5, 6})});
   const SafetensorsFile file(path);
   std::vector<float> part(2);
-  file.prefetch("a");
   file.read(part, "a", 3);
   CHECK(part == std::vector<float>{4, 5});
-  file.release();
   file.read(part, "a", 4);
   CHECK(part == std::vector<float>{5, 6});
   CHECK_THROWS_AS(file.read(part, "a", 5), Error);
   CHECK_THROWS_AS(file.read(part, "a", -1), Error);
+  std::filesystem::resize_file(path, 20);
+  try {
+    file.read(part, "a", 4);
+    FAIL("numbers that are gone were read");
+  } catch (const Error& problem) {
+    CHECK(problem.kind() == ErrorKind::failure);
+    CHECK(std::string(problem.what()).find("it has become shorter") != std::string::npos);
+  }
 }
 
 TEST_CASE("safetensors: the hash is XXH3 of the whole file") {
