@@ -16,7 +16,7 @@ constexpr int32_t kMagic = 20240520;
 constexpr int32_t kVersion = 1;
 constexpr int64_t kTokenBytes = sizeof(uint16_t);
 constexpr int64_t kLengthBytes = sizeof(uint32_t);
-constexpr int64_t kPartBytes = int64_t{1} << 20;
+constexpr int64_t kPartBytes = int64_t{1} << 18;  // what stays in a core's cache is hashed faster
 
 const char* const kMakeShards = "Take llm.c's, or make them with prepare, or give texts";
 const char* const kMakeAgain = "Copy or make it again";
