@@ -341,7 +341,7 @@ GrammarCorpus make_grammar_corpus(int64_t documents, double validation_fraction,
   const Expectation story = expectations(rules)[0];
   result.entropy_per_token = story.nats / (story.bytes + 1);  // 1: the end-of-text, which is sure
   if (!validation.empty()) {
-    const auto tokens = static_cast<double>(result.corpus.validation.tokens.size());
+    const auto tokens = static_cast<double>(result.corpus.validation.size());
     result.validation_cross_entropy = validation_nats / tokens;
   }
   return result;

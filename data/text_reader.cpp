@@ -1,12 +1,10 @@
 #include "data/text_reader.h"
 
 #include <algorithm>
-#include <cerrno>
 #include <cmath>
-#include <cstring>
-#include <filesystem>
-#include <fstream>
+#include <utility>
 
+#include "data/document_source.h"
 #include "kernels/error.h"
 
 namespace normlab {
@@ -15,45 +13,26 @@ namespace {
 // A line break within this many bytes is worth moving the cut for.
 constexpr size_t kNearBytes = 4096;
 
-TokenCorpus empty_corpus(const Tokenizer& tokenizer) {
-  TokenCorpus corpus;
-  corpus.vocabulary = tokenizer.vocabulary();
-  corpus.end_of_text = tokenizer.end_of_text();
-  corpus.tokenizer = tokenizer.name();
-  return corpus;
-}
+// A corpus that grows document by document.
+class Collector {
+ public:
+  explicit Collector(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
 
-void append_document(TokenCorpus& corpus, std::string_view text, const Tokenizer& tokenizer) {
-  const std::vector<uint16_t> tokens = tokenizer.encode(text);
-  corpus.document_starts.push_back(static_cast<int64_t>(corpus.tokens.size()));
-  corpus.tokens.insert(corpus.tokens.end(), tokens.begin(), tokens.end());
-  if (corpus.end_of_text >= 0) corpus.tokens.push_back(static_cast<uint16_t>(corpus.end_of_text));
-}
+  void append(std::string_view text) {
+    const std::vector<uint16_t> document = tokenizer_.encode(text);
+    starts_.push_back(static_cast<int64_t>(tokens_.size()));
+    tokens_.insert(tokens_.end(), document.begin(), document.end());
+    const int32_t end_of_text = tokenizer_.end_of_text();
+    if (end_of_text >= 0) tokens_.push_back(static_cast<uint16_t>(end_of_text));
+  }
 
-std::string read_file(const std::string& file) {
-  std::error_code error;
-  const auto status = std::filesystem::status(file, error);
-  if (!std::filesystem::exists(status)) {
-    throw input_error(file + ": no such file (" + (error ? error.message() : "missing") +
-                      "). Check data.text");
-  }
-  if (std::filesystem::is_directory(status)) {
-    throw input_error(file + ": a directory (a text file is wanted). Name the files in it");
-  }
-  std::ifstream stream(file, std::ios::binary);
-  if (!stream) {
-    throw input_error(file + ": cannot be read (" + std::strerror(errno) + "). Check its rights");
-  }
-  std::string text;
-  std::vector<char> block(size_t{1} << 20);
-  do {  // in blocks, since a pipe has no size to ask for
-    stream.read(block.data(), static_cast<std::streamsize>(block.size()));
-    text.append(block.data(), static_cast<size_t>(stream.gcount()));
-  } while (stream);
-  if (stream.bad()) throw Error(file + ": reading failed (disk or network). Run again");
-  if (text.empty()) throw input_error(file + ": empty (0 bytes). Leave it out or give it text");
-  return text;
-}
+  TokenCorpus corpus() && { return {describe(tokenizer_), std::move(tokens_), std::move(starts_)}; }
+
+ private:
+  const Tokenizer& tokenizer_;
+  std::vector<uint16_t> tokens_;
+  std::vector<int64_t> starts_;
+};
 
 // Where the validation document begins: at a line if one begins near, else at least not inside a
 // UTF-8 character; in any case something is left on both sides.
@@ -73,13 +52,58 @@ size_t validation_start(const std::string& text, double validation_fraction) {
   return character < text.size() ? character : cut;
 }
 
+// The corpora of a file, of which a part is for validation: of a text its end, of JSON lines the
+// last documents.
+void append_text(const std::string& file, double validation_fraction, Collector& train,
+                 Collector& validation) {
+  Document document;
+  open_documents({file}, {})->next(document);
+  const std::string_view text = document.text;
+  size_t cut = text.size();
+  if (validation_fraction > 0) {
+    try {
+      cut = validation_start(document.text, validation_fraction);
+    } catch (const Error& error) {
+      throw error.at(file);
+    }
+    validation.append(text.substr(cut));
+  }
+  train.append(text.substr(0, cut));
+}
+
+void append_json_lines(const std::string& file, double validation_fraction, Collector& train,
+                       Collector& validation) {
+  const auto source = open_documents({file}, {});
+  std::vector<std::string> texts;
+  for (Document document; source->next(document);) texts.push_back(std::move(document.text));
+  const size_t count = texts.size();
+  const auto of_validation =
+      static_cast<size_t>(std::llround(static_cast<double>(count) * validation_fraction));
+  if (validation_fraction > 0 && (of_validation == 0 || of_validation == count)) {
+    throw input_error(file + ": too few documents to split (" + std::to_string(count) +
+                      ", of which " + std::to_string(of_validation) + " would be for validation)" +
+                      ". Give more or another data.validation_fraction");
+  }
+  for (size_t i = 0; i < count; ++i) {
+    (i < count - of_validation ? train : validation).append(texts[i]);
+  }
+}
+
 }  // namespace
 
+CorpusDescription describe(const Tokenizer& tokenizer) {
+  CorpusDescription description;
+  description.vocabulary = tokenizer.vocabulary();
+  description.end_of_text = tokenizer.end_of_text();
+  description.tokenizer = tokenizer.name();
+  description.tokenizer_hash = tokenizer.hash();
+  return description;
+}
+
 TokenCorpus make_corpus(const std::vector<std::string>& documents, const Tokenizer& tokenizer) {
-  TokenCorpus corpus = empty_corpus(tokenizer);
-  for (const std::string& document : documents) append_document(corpus, document, tokenizer);
-  corpus.hash = hash_tokens(corpus.tokens);
-  return corpus;
+  Collector collector(tokenizer);
+  for (const std::string& document : documents) collector.append(document);
+  return std::move(collector).corpus();
 }
 
 SplitCorpus read_text(const std::vector<std::string>& files, const Tokenizer& tokenizer,
@@ -89,24 +113,12 @@ SplitCorpus read_text(const std::vector<std::string>& files, const Tokenizer& to
     throw input_error("data.validation_fraction = " + std::to_string(validation_fraction) +
                       " (must be at least 0 and below 1). Set it to 0.1");
   }
-  SplitCorpus corpora{empty_corpus(tokenizer), empty_corpus(tokenizer)};
+  Collector train(tokenizer), validation(tokenizer);
   for (const std::string& file : files) {
-    const std::string text = read_file(file);
-    const std::string_view view = text;
-    size_t cut = text.size();
-    if (validation_fraction > 0) {
-      try {
-        cut = validation_start(text, validation_fraction);
-      } catch (const Error& error) {
-        throw error.at(file);
-      }
-      append_document(corpora.validation, view.substr(cut), tokenizer);
-    }
-    append_document(corpora.train, view.substr(0, cut), tokenizer);
+    const auto append = holds_json_lines(file) ? append_json_lines : append_text;
+    append(file, validation_fraction, train, validation);
   }
-  corpora.train.hash = hash_tokens(corpora.train.tokens);
-  corpora.validation.hash = hash_tokens(corpora.validation.tokens);
-  return corpora;
+  return {std::move(train).corpus(), std::move(validation).corpus()};
 }
 
 TokenCorpus read_text(const std::vector<std::string>& files, const Tokenizer& tokenizer) {

@@ -1,173 +1,126 @@
 #include "data/token_shards.h"
 
-#include <fcntl.h>
 #include <glob.h>
-#include <unistd.h>
 #include <xxhash.h>
 
 #include <algorithm>
-#include <array>
-#include <bit>
-#include <cerrno>
-#include <cstdio>
-#include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <limits>
+#include <map>
+#include <optional>
 #include <utility>
 
+#include "data/checksum.h"
+#include "data/output_file.h"
+#include "data/shard_file.h"
 #include "kernels/error.h"
 
 namespace normlab {
 namespace {
 
-static_assert(std::endian::native == std::endian::little, "shards are read as they lie in memory");
+namespace fs = std::filesystem;
 
-constexpr int32_t kMagic = 20240520;
-constexpr int32_t kVersion = 1;
-constexpr int64_t kHeaderBytes = 1024;
-using Header = std::array<int32_t, kHeaderBytes / sizeof(int32_t)>;
-
-const char* const kMakeShards = "Take llm.c's, or give texts as data.text";
-
-std::string last_system_error() { return std::strerror(errno); }
-
-// An open file that is closed in every case, and whose writing reports every error.
-class OutputFile {
+// The manifests beside some shards, each read once.
+class Manifests {
  public:
-  explicit OutputFile(const std::string& path)
-      : path_(path),
-        descriptor_(open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) {
-    if (descriptor_ < 0) {
-      throw input_error(path + ": cannot be written (" + last_system_error() +
-                        "). Give a directory that exists and that you may write to");
-    }
-  }
-  OutputFile(const OutputFile&) = delete;
-  OutputFile& operator=(const OutputFile&) = delete;
-  ~OutputFile() {
-    if (descriptor_ >= 0) close(descriptor_);
+  // Null where there is none.
+  const Manifest* beside(const std::string& file) {
+    const std::string directory = directory_of(file);
+    const auto known = by_directory_.find(directory);
+    const auto found = known != by_directory_.end()
+                           ? known
+                           : by_directory_.emplace(directory, read_manifest(directory)).first;
+    return found->second ? &*found->second : nullptr;
   }
 
-  void write(const void* data, size_t size_bytes) {
-    const char* rest = static_cast<const char*>(data);
-    while (size_bytes > 0) {
-      const ssize_t written = ::write(descriptor_, rest, size_bytes);
-      if (written < 0 && errno == EINTR) continue;
-      if (written < 0) fail("written");
-      rest += written;
-      size_bytes -= static_cast<size_t>(written);
-    }
-  }
-
-  // On disk when this returns; some file systems report a full disk only here.
-  void finish() {
-    if (fsync(descriptor_) != 0) fail("synced");
-    if (close(std::exchange(descriptor_, -1)) != 0) fail("closed");
+  static std::string directory_of(const std::string& file) {
+    const std::string directory = fs::path(file).parent_path().string();
+    return directory.empty() ? "." : directory;
   }
 
  private:
-  [[noreturn]] void fail(const char* what) const {
-    throw Error(path_ + ": could not be " + what + " (" + last_system_error() +
-                "). Make room or choose another directory, and run again");
-  }
-
-  std::string path_;
-  int descriptor_;
+  std::map<std::string, std::optional<Manifest>> by_directory_;
 };
 
-// A rename is on disk only when the directory is.
-void sync_directory(const std::filesystem::path& directory) {
-  const int descriptor = open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (descriptor < 0) {
-    throw Error(directory.string() + ": cannot be opened to sync it (" + last_system_error() +
-                "). Choose another directory, and run again");
-  }
-  const bool synced = fsync(descriptor) == 0 || errno == EINVAL;  // EINVAL: has nothing to sync
-  const std::string why = last_system_error();
-  close(descriptor);
-  if (!synced) {
-    throw Error(directory.string() + ": could not be synced (" + why +
-                "). Choose another directory, and run again");
-  }
+CorpusDescription description_of(const Manifest& manifest, const std::string& directory) {
+  return {manifest.vocabulary,     manifest.end_of_text,
+          manifest.rows,           tokenizer_of(manifest, directory),
+          manifest.tokenizer_hash, (fs::path(directory) / "manifest.json").string()};
 }
 
-void check_header(const std::string& file, const Header& header, int64_t size_bytes) {
-  if (header[0] != kMagic) {
-    throw input_error(file + ": not a token shard (begins with " + std::to_string(header[0]) +
-                      ", a shard with " + std::to_string(kMagic) + "). " + kMakeShards);
-  }
-  if (header[1] != kVersion) {
-    throw input_error(file + ": a shard of version " + std::to_string(header[1]) +
-                      " (only version 1, tokens of 16 bits, is known). " + kMakeShards);
-  }
-  const int64_t promised = header[2];
-  const int64_t body_bytes = size_bytes - kHeaderBytes;
-  if (promised <= 0) {
-    throw input_error(file + ": a shard without tokens (its header says " +
-                      std::to_string(promised) + "). Leave it out or make it again");
-  }
-  if (body_bytes != promised * int64_t{sizeof(uint16_t)}) {
-    const int64_t held = body_bytes / int64_t{sizeof(uint16_t)};
-    const std::string half = body_bytes % 2 != 0 ? " and a half" : "";
-    const bool shorter = body_bytes < promised * int64_t{sizeof(uint16_t)};
-    throw input_error(file + (shorter ? ": truncated" : ": longer than it says") +
-                      " (its header says " + std::to_string(promised) + " tokens, it holds " +
-                      std::to_string(held) + half + "). Copy or make it again");
-  }
+const ManifestShard& entry_of(const Manifest& manifest, const std::string& file) {
+  const std::string name = fs::path(file).filename().string();
+  const auto found = std::find_if(manifest.shards.begin(), manifest.shards.end(),
+                                  [&](const ManifestShard& shard) { return shard.file == name; });
+  if (found != manifest.shards.end()) return *found;
+  throw input_error(file +
+                    ": not in the manifest.json beside it (so it is not of that set). Take it out "
+                    "of the pattern or to a directory of its own");
 }
 
-// An open shard whose header is read and right; its tokens come next.
-struct InputShard {
-  std::ifstream stream;
-  int64_t tokens = 0;
+std::string rows_text(const std::optional<RowLayout>& rows) {
+  if (!rows) return "joined documents";
+  return "rows of " + std::to_string(rows->length) + " padded with " + std::to_string(rows->pad);
+}
+
+// "" where shards of the two may be joined.
+std::string difference(const CorpusDescription& a, const CorpusDescription& b) {
+  const auto differ = [](const std::string& of_a, const std::string& of_b) {
+    return of_a + " and " + of_b;
+  };
+  if (a.manifest.empty() != b.manifest.empty()) return "only one of them has a manifest";
+  if (a.tokenizer_hash != b.tokenizer_hash) {
+    return "tokenizers " + differ(a.tokenizer, b.tokenizer) + " with different contents";
+  }
+  if (a.vocabulary != b.vocabulary) {
+    return "vocabularies of " + differ(std::to_string(a.vocabulary), std::to_string(b.vocabulary));
+  }
+  if (a.end_of_text != b.end_of_text) {
+    return "end-of-text " + differ(std::to_string(a.end_of_text), std::to_string(b.end_of_text));
+  }
+  if (rows_text(a.rows) != rows_text(b.rows)) return differ(rows_text(a.rows), rows_text(b.rows));
+  return "";
+}
+
+// TokenCorpus::hash of tokens and lengths that were read part by part. Of shards without rows it is
+// that of the same tokens in memory as one document.
+uint64_t hash_of(const Checksum& tokens, const Checksum& lengths,
+                 const std::optional<RowLayout>& rows) {
+  std::vector<uint64_t> documents = {0};
+  if (rows) {
+    documents = {static_cast<uint64_t>(rows->length), static_cast<uint64_t>(rows->pad),
+                 lengths.value()};
+  }
+  return XXH3_64bits_withSeed(documents.data(), documents.size() * sizeof(documents[0]),
+                              tokens.value());
+}
+
+// Shards whose headers and sizes are right, and what they have in common.
+struct ShardSet {
+  CorpusDescription description;
+  std::vector<const ManifestShard*> entries;  // null: no manifest
+  Manifests manifests;                        // owns the entries
+  int64_t total_bytes = 0;
 };
 
-InputShard open_shard(const std::string& file) {
-  std::error_code error;
-  const auto status = std::filesystem::status(file, error);
-  if (!std::filesystem::exists(status)) {
-    throw input_error(file + ": no such file (" + (error ? error.message() : "missing") +
-                      "). Check data.train and data.validation");
-  }
-  if (!std::filesystem::is_regular_file(status)) {
-    throw input_error(file +
-                      ": not a file (a shard is one). Name the files in it, as in DIR/train-*.bin");
-  }
-  std::ifstream stream(file, std::ios::binary | std::ios::ate);
-  if (!stream) {
-    throw input_error(file + ": cannot be read (" + last_system_error() + "). Check its rights");
-  }
-  const int64_t size_bytes = stream.tellg();
-  if (size_bytes < kHeaderBytes) {
-    throw input_error(file + (size_bytes == 0 ? ": empty" : ": not a token shard") + " (" +
-                      std::to_string(size_bytes) + " bytes, a shard's header alone is " +
-                      std::to_string(kHeaderBytes) + "). " + kMakeShards);
-  }
-  Header header{};
-  stream.seekg(0);
-  stream.read(reinterpret_cast<char*>(header.data()), kHeaderBytes);
-  if (stream) check_header(file, header, size_bytes);
-  return {std::move(stream), (size_bytes - kHeaderBytes) / int64_t{sizeof(uint16_t)}};
-}
-
-void read_tokens(const std::string& file, InputShard& shard, std::span<uint16_t> tokens) {
-  shard.stream.read(reinterpret_cast<char*>(tokens.data()),
-                    static_cast<std::streamsize>(tokens.size_bytes()));
-  if (!shard.stream) {
-    throw Error(file + ": reading failed (" + last_system_error() + "). Check the disk, run again");
-  }
-}
-
-void append_shard(const std::string& file, std::vector<uint16_t>& tokens) {
-  InputShard shard = open_shard(file);
-  const size_t before = tokens.size();
-  tokens.resize(before + static_cast<size_t>(shard.tokens));
-  read_tokens(file, shard, std::span(tokens).subspan(before));
-}
-
-void require_files(const std::vector<std::string>& files) {
+ShardSet open_set(const std::vector<std::string>& files, const CorpusDescription& otherwise) {
   if (files.empty()) throw input_error("no token shards given (an empty list). Name at least one");
+  ShardSet set;
+  for (const std::string& file : files) {
+    const Manifest* const manifest = set.manifests.beside(file);
+    set.entries.push_back(manifest != nullptr ? &entry_of(*manifest, file) : nullptr);
+    const CorpusDescription description =
+        manifest != nullptr ? description_of(*manifest, Manifests::directory_of(file)) : otherwise;
+    if (set.entries.size() == 1) set.description = description;
+    const std::string differs = difference(set.description, description);
+    if (!differs.empty()) {
+      throw input_error(files.front() + " and " + file + ": of different sets (" + differs +
+                        "). Train on one, or prepare both alike");
+    }
+    const ShardFile shard(file, set.entries.back(), description.rows);
+    set.total_bytes += shard.tokens() * int64_t{sizeof(uint16_t)};
+  }
+  return set;
 }
 
 // glob(3) knows [ ] and \ too, which our patterns do not.
@@ -193,61 +146,55 @@ std::vector<std::string> matches(const std::string& pattern) {
 
 }  // namespace
 
-uint64_t hash_tokens(std::span<const uint16_t> tokens) {
-  return XXH3_64bits(tokens.data(), tokens.size_bytes());
+CorpusDescription describe_shards(const std::vector<std::string>& files,
+                                  const CorpusDescription& otherwise) {
+  return open_set(files, otherwise).description;
 }
 
-uint64_t hash_corpus(const TokenCorpus& corpus) {
-  const std::vector<int64_t>& starts = corpus.document_starts;
-  return XXH3_64bits_withSeed(starts.data(), starts.size() * sizeof(starts[0]), corpus.hash);
-}
-
-TokenCorpus read_shards(const std::vector<std::string>& files) {
-  require_files(files);
-  TokenCorpus corpus;
-  for (const std::string& file : files) append_shard(file, corpus.tokens);
-  corpus.document_starts = {0};
-  corpus.vocabulary = int64_t{1} + *std::max_element(corpus.tokens.begin(), corpus.tokens.end());
-  corpus.hash = hash_tokens(corpus.tokens);
-  return corpus;
+TokenCorpus read_shards(const std::vector<std::string>& files, const CorpusDescription& otherwise,
+                        const ReadProgress& progress) {
+  ShardSet set = open_set(files, otherwise);
+  std::vector<MappedShard> shards;
+  Checksum all_tokens, all_lengths;
+  int64_t largest = 0;
+  int64_t bytes = 0;
+  for (size_t i = 0; i < files.size(); ++i) {
+    const ShardFile shard(files[i], set.entries[i], set.description.rows);
+    const int64_t of_shard = shard.read_through(
+        set.description.vocabulary,
+        [&](std::span<const std::byte> tokens) {
+          all_tokens.add(tokens);
+          bytes += static_cast<int64_t>(tokens.size());
+          if (progress) progress(bytes, set.total_bytes);
+        },
+        [&](std::span<const std::byte> lengths) { all_lengths.add(lengths); });
+    largest = std::max(largest, of_shard);
+    shards.push_back(shard.map());
+  }
+  if (set.description.vocabulary == 0) set.description.vocabulary = largest + 1;
+  const uint64_t hash = hash_of(all_tokens, all_lengths, set.description.rows);
+  return {std::move(set.description), std::move(shards), hash};
 }
 
 int64_t shard_vocabulary(const std::vector<std::string>& files) {
-  require_files(files);
-  constexpr int64_t kBlockTokens = int64_t{1} << 19;
-  std::vector<uint16_t> block;
-  uint16_t largest = 0;
-  for (const std::string& file : files) {
-    InputShard shard = open_shard(file);
-    for (int64_t left = shard.tokens; left > 0; left -= kBlockTokens) {
-      block.resize(static_cast<size_t>(std::min(left, kBlockTokens)));
-      read_tokens(file, shard, block);
-      largest = std::max(largest, *std::max_element(block.begin(), block.end()));
-    }
+  const ShardSet set = open_set(files, {});
+  int64_t largest = 0;
+  for (size_t i = 0; i < files.size(); ++i) {
+    const ShardFile shard(files[i], set.entries[i], set.description.rows);
+    const auto ignore = [](std::span<const std::byte>) {};
+    largest = std::max(largest, shard.read_through(0, ignore, ignore));
   }
-  return int64_t{1} + largest;
+  return largest + 1;
 }
 
 void write_shard(const std::string& file, std::span<const uint16_t> tokens) {
   check(!tokens.empty() && tokens.size() <= size_t{std::numeric_limits<int32_t>::max()},
         "a shard holds 1 to 2^31 - 1 tokens");
-  const std::string beside = file + ".partial-" + std::to_string(getpid());
-  OutputFile output(beside);
-  try {
-    const Header header{kMagic, kVersion, static_cast<int32_t>(tokens.size())};
-    output.write(header.data(), kHeaderBytes);
-    output.write(tokens.data(), tokens.size_bytes());
-    output.finish();
-    if (std::rename(beside.c_str(), file.c_str()) != 0) {
-      throw input_error(file + ": cannot be written (" + last_system_error() +
-                        "). Choose another name");
-    }
-  } catch (...) {
-    unlink(beside.c_str());
-    throw;
-  }
-  const std::filesystem::path directory = std::filesystem::path(file).parent_path();
-  sync_directory(directory.empty() ? "." : directory);
+  const ShardHeader header = shard_header(static_cast<int32_t>(tokens.size()));
+  OutputFile output(file);
+  output.write(header.data(), sizeof(header));
+  output.write(tokens.data(), tokens.size_bytes());
+  output.finish();
 }
 
 std::vector<std::string> expand_paths(const std::vector<std::string>& patterns) {
@@ -255,7 +202,7 @@ std::vector<std::string> expand_paths(const std::vector<std::string>& patterns) 
   for (const std::string& pattern : patterns) {
     if (pattern.find_first_of("*?") == std::string::npos) {
       std::error_code error;
-      if (!std::filesystem::exists(pattern, error)) {
+      if (!fs::exists(pattern, error)) {
         throw input_error(pattern + ": no such file (" + (error ? error.message() : "missing") +
                           "). Check the path; it counts from the current directory");
       }

@@ -38,51 +38,74 @@ uint64_t permuted(uint64_t index, uint64_t count, uint64_t key) {
   return index;
 }
 
-int64_t count_sequences(const TokenCorpus& corpus, const StreamOptions& options) {
-  check(options.tokens_per_sequence > 0, "tokens_per_sequence > 0");
-  require_document_ends(corpus, options);
-  const auto tokens = static_cast<int64_t>(corpus.tokens.size());
-  if (tokens < 2) {
-    throw input_error("too little text: " + std::to_string(tokens) +
-                      " tokens (a token can be predicted only from one before it). Give more");
-  }
-  switch (options.packing) {
-    case RowPacking::concatenated:
-      return (tokens - 2) / options.tokens_per_sequence + 1;
-    case RowPacking::padded:
-      check(!corpus.document_starts.empty(), "a corpus has at least one document");
-      return static_cast<int64_t>(corpus.document_starts.size());
-  }
-  throw Error("RowPacking has no such value. This is a defect of normlab; please report it");
-}
-
-// The tokens [first, second) of the corpus that a sequence may show; a row takes T + 1 of them.
-std::pair<int64_t, int64_t> source_range(const TokenCorpus& corpus, const StreamOptions& options,
-                                         int64_t sequence) {
-  const auto tokens = static_cast<int64_t>(corpus.tokens.size());
-  if (options.packing == RowPacking::concatenated) {
-    return {sequence * options.tokens_per_sequence, tokens};
-  }
-  const std::vector<int64_t>& starts = corpus.document_starts;
-  const auto document = static_cast<size_t>(sequence);
-  return {starts[document], document + 1 < starts.size() ? starts[document + 1] : tokens};
+void require_tokens(int64_t tokens) {
+  if (tokens >= 2) return;
+  throw input_error("too little text: " + std::to_string(tokens) +
+                    " tokens (a token can be predicted only from one before it). Give more");
 }
 
 }  // namespace
 
-void require_document_ends(const TokenCorpus& corpus, const StreamOptions& options) {
-  if (corpus.end_of_text >= 0) return;
-  const std::string why = " (token shards do not say where documents end yet). ";
-  if (options.packing == RowPacking::padded) {
+void require_streamable(const CorpusDescription& corpus, const StreamOptions& options) {
+  check(options.tokens_per_sequence > 0, "tokens_per_sequence > 0");
+  const std::string why =
+      " (the data do not say where documents end: a token set without manifest.json, or a "
+      "tokenizer without end-of-text). ";
+  if (options.mask_eot_targets && corpus.end_of_text < 0) {
+    throw input_error("masked end-of-text targets" + why + "Leave the mask out, or take texts");
+  }
+  if (!corpus.rows) {
+    if (options.packing == RowPacking::concatenated || corpus.end_of_text >= 0) return;
     throw input_error("packing padded" + why + "Take packing concatenated, or texts");
   }
-  if (options.mask_eot_targets) {
-    throw input_error("masked end-of-text targets" + why + "Leave the mask out, or take texts");
+  if (options.packing == RowPacking::concatenated) {
+    throw input_error(
+        "packing concatenated (the token set is padded: a document a row, the rest of each row is "
+        "filling). Take packing padded, or prepare the text without --row-length");
+  }
+  if (options.tokens_per_sequence > corpus.rows->length) {
+    throw input_error("sequences of " + std::to_string(options.tokens_per_sequence) +
+                      " tokens (the rows of the token set have " +
+                      std::to_string(corpus.rows->length) +
+                      "). Take a shorter sequence, or prepare longer rows");
   }
 }
 
+SequenceRange part_of_step(int64_t sequences, int64_t part, int64_t parts) {
+  return {part * sequences / parts, (part + 1) * sequences / parts};
+}
+
+std::vector<SequenceRange> passes_of(SequenceRange part, int64_t micro_batch) {
+  std::vector<SequenceRange> passes;
+  for (int64_t first = part.first; first < part.last; first += micro_batch) {
+    passes.push_back({first, std::min(first + micro_batch, part.last)});
+  }
+  return passes;
+}
+
+int64_t passes_per_step(int64_t sequences, int64_t parts, int64_t micro_batch) {
+  int64_t passes = 0;
+  for (int64_t part = 0; part < parts; ++part) {
+    passes +=
+        static_cast<int64_t>(passes_of(part_of_step(sequences, part, parts), micro_batch).size());
+  }
+  return passes;
+}
+
 TokenStream::TokenStream(const TokenCorpus& corpus, const StreamOptions& options)
-    : corpus_(corpus), options_(options), sequences_per_epoch_(count_sequences(corpus, options)) {}
+    : corpus_(corpus), options_(options) {
+  require_streamable(corpus.description(), options);
+  require_tokens(corpus.size());
+  switch (options.packing) {
+    case RowPacking::concatenated:
+      sequences_per_epoch_ = (corpus.size() - 2) / options.tokens_per_sequence + 1;
+      break;
+    case RowPacking::padded:
+      documents_.emplace(corpus);
+      sequences_per_epoch_ = documents_->count();
+      break;
+  }
+}
 
 // The thread looks at this object, so it ends first.
 TokenStream::~TokenStream() {
@@ -128,31 +151,45 @@ void TokenStream::restore(const StreamState& state) {
   position_ = state.position;  // next() sees that what was prepared is for another position
 }
 
+TokenRange TokenStream::source_of(int64_t sequence) const {
+  if (documents_) return (*documents_)[sequence];
+  return {sequence * options_.tokens_per_sequence, corpus_.size()};
+}
+
 HostBatch TokenStream::gather(int64_t position, int64_t sequences) const {
   if (!options_.shuffled) {
     sequences = std::clamp(sequences_per_epoch_ - position, int64_t{0}, sequences);
   }
   const int64_t length = options_.tokens_per_sequence;
-  const int32_t fill = std::max(corpus_.end_of_text, 0);
+  const CorpusDescription& corpus = corpus_.description();
+  const int32_t fill = corpus.rows ? corpus.rows->pad : std::max(corpus.end_of_text, 0);
   HostBatch batch;
   batch.sequences = sequences;
   batch.tokens_per_sequence = length;
   batch.tokens.assign(static_cast<size_t>(sequences * length), fill);
   batch.targets.assign(static_cast<size_t>(sequences * length), -1);
   for (int64_t row = 0; row < sequences; ++row) {
-    const auto [begin, end] = source_range(corpus_, options_, sequence_at(position + row));
-    for (int64_t i = 0; begin + i < end && i < length; ++i) {
-      const auto place = static_cast<size_t>(row * length + i);
-      const auto source = static_cast<size_t>(begin + i);
-      batch.tokens[place] = corpus_.tokens[source];
-      if (begin + i + 1 == end) break;  // the last token predicts nothing
-      const int32_t target = corpus_.tokens[source + 1];
-      if (options_.mask_eot_targets && target == corpus_.end_of_text) continue;
-      batch.targets[place] = target;
-      ++batch.target_count;
-    }
+    fill_row(batch, row, source_of(sequence_at(position + row)));
   }
   return batch;
+}
+
+void TokenStream::fill_row(HostBatch& batch, int64_t row, TokenRange source) const {
+  const int64_t length = batch.tokens_per_sequence;
+  // One more than fits: the last token's target.
+  std::vector<uint16_t> tokens(
+      static_cast<size_t>(std::min(source.end - source.begin, length + 1)));
+  if (tokens.empty()) return;
+  corpus_.copy(source.begin, tokens);
+  const auto begin = static_cast<size_t>(row * length);
+  for (size_t i = 0; i < tokens.size() && i < static_cast<size_t>(length); ++i) {
+    batch.tokens[begin + i] = tokens[i];
+    if (i + 1 == tokens.size()) break;  // the last token predicts nothing
+    const int32_t target = tokens[i + 1];
+    if (options_.mask_eot_targets && target == corpus_.description().end_of_text) continue;
+    batch.targets[begin + i] = target;
+    ++batch.target_count;
+  }
 }
 
 }  // namespace normlab

@@ -3,9 +3,10 @@
 
 #include <cstdint>
 #include <future>
+#include <optional>
 #include <vector>
 
-#include "data/token_shards.h"
+#include "data/token_corpus.h"
 
 namespace normlab {
 
@@ -29,9 +30,20 @@ struct StreamOptions {
   uint64_t seed = 0;
 };
 
-// Throws an input Error where the options ask for ends of documents and the corpus does not know
-// them (end_of_text −1).
-void require_document_ends(const TokenCorpus& corpus, const StreamOptions& options);
+// Throws an input Error where a corpus cannot be cut as the options ask: ends of documents that it
+// does not know, joining rows that are padded, sequences longer than its rows.
+void require_streamable(const CorpusDescription& corpus, const StreamOptions& options);
+
+// Sequences [first, last) of a step.
+struct SequenceRange {
+  int64_t first = 0;
+  int64_t last = 0;
+};
+// What part `part` of `parts` takes of a step's sequences: contiguous, sizes differ by one at most.
+SequenceRange part_of_step(int64_t sequences, int64_t part, int64_t parts);
+// A part cut into passes of at most `micro_batch` sequences.
+std::vector<SequenceRange> passes_of(SequenceRange part, int64_t micro_batch);
+int64_t passes_per_step(int64_t sequences, int64_t parts, int64_t micro_batch);
 
 // All that a resume needs.
 struct StreamState {
@@ -40,13 +52,15 @@ struct StreamState {
 
 // Cuts a corpus into sequences. Concatenated: window i holds tokens [i·T, (i+1)·T) and predicts
 // [i·T + 1, (i+1)·T + 1), so that over an epoch every token but the first is a target exactly once;
-// the last window is filled up with ignored targets. Padded: row i is document i, cut to T + 1
-// tokens, filled up with end-of-text and ignored targets. Epoch e goes through all sequences in an
-// order that is a permutation computed from (seed, e); the stream goes on into the next epoch.
+// the last window is filled up with ignored targets. Padded: row i is document i, or row i of a
+// padded set, cut to T + 1 tokens, filled up with end-of-text (or the set's pad) and ignored
+// targets; the document's own end-of-text is a target like any other. Epoch e goes through all
+// sequences in an order that is a permutation computed from (seed, e); the stream goes on into the
+// next epoch.
 class TokenStream {
  public:
-  // The corpus must outlive the stream, hold at least 2 tokens, and know the ends of its documents
-  // where the options ask for them: else an input Error.
+  // The corpus must outlive the stream, hold at least 2 tokens, and be streamable: else an input
+  // Error.
   TokenStream(const TokenCorpus& corpus, const StreamOptions& options);
   ~TokenStream();
 
@@ -62,9 +76,13 @@ class TokenStream {
 
  private:
   HostBatch gather(int64_t position, int64_t sequences) const;
+  // The tokens that a sequence may show; it takes at most T + 1 of them.
+  TokenRange source_of(int64_t sequence) const;
+  void fill_row(HostBatch& batch, int64_t row, TokenRange source) const;
 
   const TokenCorpus& corpus_;
   StreamOptions options_;
+  std::optional<Documents> documents_;  // where packing is padded
   int64_t sequences_per_epoch_ = 0;
   int64_t position_ = 0;
   std::future<HostBatch> ahead_;

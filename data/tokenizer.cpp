@@ -1,5 +1,6 @@
 #include "data/tokenizer.h"
 
+#include "data/gpt2_bpe.h"
 #include "data/sentencepiece_tokenizer.h"
 #include "kernels/error.h"
 
@@ -42,12 +43,15 @@ class ByteTokenizer final : public Tokenizer {
 
 std::unique_ptr<Tokenizer> make_tokenizer(const std::string& name) {
   if (name == "bytes") return std::make_unique<ByteTokenizer>();
+  constexpr std::string_view kGpt2 = "gpt2:";
+  if (name.starts_with(kGpt2)) return make_gpt2_tokenizer(name.substr(kGpt2.size()));
   constexpr std::string_view kSentencePiece = "sentencepiece:";
   if (name.starts_with(kSentencePiece)) {
     return make_sentencepiece_tokenizer(name.substr(kSentencePiece.size()));
   }
-  throw input_error("tokenizer \"" + name +
-                    "\" is unknown (there are: bytes, sentencepiece:FILE). Use one of them");
+  throw input_error(
+      "tokenizer \"" + name +
+      "\" is unknown (there are: bytes, gpt2:DIR, sentencepiece:FILE). Use one of them");
 }
 
 }  // namespace normlab

@@ -46,19 +46,34 @@ std::string bytes_of(const std::string& path) {
   return bytes;
 }
 
+// Without what nests deeper than any version writes it: that could exhaust the stack, and is damage
+// by its checksum.
+ordered_json parse_state(const std::string& text) {
+  constexpr int deepest = 16;
+  return ordered_json::parse(text, [](int depth, ordered_json::parse_event_t, const ordered_json&) {
+    return depth < deepest;
+  });
+}
+
 // state.json's own checksum: of all that it says beside.
 std::string own_checksum(ordered_json state) {
   state["checksums"].erase("state.json");
   return hexadecimal(hash_text(state.dump()));
 }
 
+uint64_t number_of(const std::string& hash) { return std::stoull(hash, nullptr, 16); }
+
 TrainingState state_of(const ordered_json& json) {
   TrainingState state;
   state.step = json.at("step").get<int64_t>();
   state.data_position = json.at("data_position").get<int64_t>();
   state.skipped_in_row = json.at("skipped_in_row").get<int64_t>();
-  state.corpus_hash = std::stoull(json.at("corpus_hash").get<std::string>(), nullptr, 16);
-  state.corpus_tokens = json.at("corpus_tokens").get<int64_t>();
+  state.data.corpus_hash = number_of(json.at("corpus_hash"));
+  state.data.corpus_tokens = json.at("corpus_tokens").get<int64_t>();
+  // Absent in what earlier versions wrote.
+  state.data.tokenizer = json.value("tokenizer", "");
+  state.data.tokenizer_hash = number_of(json.value("tokenizer_hash", "0"));
+  state.data.manifest = json.value("manifest", "");
   state.configuration_hash = json.at("configuration_hash").get<std::string>();
   state.code = json.at("code").get<std::string>();
   return state;
@@ -80,8 +95,11 @@ std::string state_text(const TrainingState& state,
                       {"step", state.step},
                       {"data_position", state.data_position},
                       {"skipped_in_row", state.skipped_in_row},
-                      {"corpus_hash", hexadecimal(state.corpus_hash)},
-                      {"corpus_tokens", state.corpus_tokens},
+                      {"corpus_hash", hexadecimal(state.data.corpus_hash)},
+                      {"corpus_tokens", state.data.corpus_tokens},
+                      {"tokenizer", state.data.tokenizer},
+                      {"tokenizer_hash", hexadecimal(state.data.tokenizer_hash)},
+                      {"manifest", state.data.manifest},
                       {"configuration_hash", state.configuration_hash},
                       {"code", code_version()},
                       // No norm is anything but live in this version.
@@ -97,7 +115,7 @@ Inspection inspect_checkpoint(const std::string& directory) {
   Inspection found;
   std::map<std::string, std::string> checksums;
   try {
-    const ordered_json json = ordered_json::parse(bytes_of(path));
+    const ordered_json json = parse_state(bytes_of(path));
     const int schema = json.at("schema").get<int>();
     // Before the checksum, which a newer version may reckon in another way.
     if (schema > kSchema) {
@@ -114,7 +132,7 @@ Inspection inspect_checkpoint(const std::string& directory) {
   } catch (const ordered_json::exception& error) {
     return damaged(path + ": " + error.what());
   } catch (const std::logic_error&) {  // of std::stoull
-    return damaged(path + ": corpus_hash is not a hash");
+    return damaged(path + ": a hash is none");
   }
   checksums.erase("state.json");
   for (const char* name : {"model.safetensors", "optimizer-00000.safetensors", "config.json"}) {

@@ -9,13 +9,21 @@
 
 namespace normlab {
 
+// What a run was trained on.
+struct DataIdentity {
+  uint64_t corpus_hash = 0;  // TokenCorpus::hash() of the training corpus
+  int64_t corpus_tokens = 0;
+  std::string tokenizer;        // "": not known
+  uint64_t tokenizer_hash = 0;  // 0: not known
+  std::string manifest;         // its path; "": there is none
+};
+
 // What state.json holds beside the checksums.
 struct TrainingState {
   int64_t step = 0;           // completed updates
   int64_t data_position = 0;  // sequences taken
   int64_t skipped_in_row = 0;
-  uint64_t corpus_hash = 0;   // of the training corpus, hash_corpus()
-  int64_t corpus_tokens = 0;  // in the training corpus
+  DataIdentity data;
   std::string configuration_hash;
   std::string code;  // code_version() of the program that wrote it; read, not given
 };

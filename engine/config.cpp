@@ -272,9 +272,14 @@ void read_validation(const Section& data, DataConfig& config) {
 void read_data(const Section& data, DataConfig& config) {
   read_corpus(data, config);
   read_validation(data, config);
-  if (data.text("tokenizer", config.tokenizer) && config.tokenizer != "bytes") {
-    throw data.error("tokenizer", "", "data.tokenizer " + config.tokenizer + " is not built yet",
-                     "Write bytes, or leave it out");
+  if (config.corpus != Corpus::shards) {
+    config.tokenizer = "bytes";
+    config.packing = Packing::concatenated;
+  }
+  data.text("tokenizer", config.tokenizer);
+  if (config.corpus == Corpus::grammar && config.tokenizer != "bytes") {
+    throw data.error("tokenizer", config.tokenizer, "the generated corpus is of bytes",
+                     "Delete it, or name data.train or data.text");
   }
   data.number("validation_fraction", config.validation_fraction, from_0_below_1);
   if (config.corpus == Corpus::text && !config.validation.empty()) {
@@ -286,7 +291,9 @@ void read_data(const Section& data, DataConfig& config) {
     }
     config.validation_fraction = 0;
   }
-  data.choice("packing", config.packing, packing_names);
+  if (data.has("packing")) {
+    data.choice("packing", config.packing.emplace(), packing_names);
+  }
   data.integer("sequence_length", config.sequence_length, 1, most_tokens);
   data.boolean("mask_eot_targets", config.mask_eot_targets);
 }

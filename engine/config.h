@@ -33,11 +33,11 @@ struct DataConfig {
   std::map<std::string, std::vector<std::string>>
       validation;                 // by set name; one list: "validation"
   std::vector<std::string> text;  // files, globs allowed
-  std::string tokenizer = "bytes";
+  std::string tokenizer;          // as make_tokenizer takes it; "": of shards, what the set says
   int64_t grammar_documents = 2000;
   double validation_fraction = 0.1;  // of text: the tail of each file, 0 where `validation` is
                                      // given; of the grammar: its last documents
-  Packing packing = Packing::concatenated;
+  std::optional<Packing> packing;    // none: of shards, what the set is
   int64_t sequence_length = 256;
   bool mask_eot_targets = false;
 };
@@ -118,7 +118,7 @@ Config parse_config(const std::string& yaml, const std::string& name,
 std::string to_yaml(const Config& config);
 // The lines "section.key: old → new" in which two resolved files differ, but for keys that may
 // change between a run and its continuation (schedule.stop_step, evaluation.*, checkpoint.*,
-// guard.*, run.directory, run.threads, run.device).
+// guard.*, run.directory, run.threads, run.device; data.tokenizer of shards, which is a path).
 std::vector<std::string> differences(const std::string& old_yaml, const std::string& new_yaml);
 
 // The keys and values of a resolved file that must stay the same: what a run's identity is hashed

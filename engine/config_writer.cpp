@@ -114,9 +114,9 @@ void write_model(Writer& out, const Config& config) {
 
 void write_data(Writer& out, const DataConfig& data) {
   out.section("data");
-  out.key("tokenizer", data.tokenizer);
+  if (!data.tokenizer.empty()) out.key("tokenizer", data.tokenizer);
   out.key("validation_fraction", data.validation_fraction);
-  out.raw("packing", name_of(data.packing, packing_names));
+  if (data.packing) out.raw("packing", name_of(*data.packing, packing_names));
   out.key("sequence_length", data.sequence_length);
   out.key("mask_eot_targets", data.mask_eot_targets);
   switch (data.corpus) {
@@ -189,12 +189,13 @@ void flatten(const YamlNode& node, const std::string& path, Flat& flat) {
   }
 }
 
-bool may_change(const std::string& key) {
+// The tokenizer of shards is a path that may move with them: its contents are compared on resume.
+bool may_change(const std::string& key, const Flat& values) {
   for (const char* section : {"evaluation.", "checkpoint.", "guard."}) {
     if (key.rfind(section, 0) == 0) return true;
   }
   return key == "schedule.stop_step" || key == "run.directory" || key == "run.threads" ||
-         key == "run.device";
+         key == "run.device" || (key == "data.tokenizer" && values.contains("data.train"));
 }
 
 // Text without the quotes that only one of two writers may have set.
@@ -245,7 +246,7 @@ std::vector<std::string> differences(const std::string& old_yaml, const std::str
   for (const auto& [key, node] : all) {
     std::string before = value_of(old_values, key);
     std::string after = value_of(new_values, key);
-    if (!may_change(key) && !equal_values(before, after)) {
+    if (!may_change(key, new_values) && !equal_values(before, after)) {
       lines.push_back(key + ": " + before + " → " + after);
     }
   }
@@ -258,7 +259,7 @@ std::string identity(const std::string& yaml) {
   flatten(root, "", values);
   std::string text;
   for (const auto& [key, node] : values) {
-    if (!may_change(key)) text += key + "=" + value_of(values, key) + "\n";
+    if (!may_change(key, values)) text += key + "=" + value_of(values, key) + "\n";
   }
   return text;
 }

@@ -21,45 +21,50 @@ double percentile(const std::vector<double>& sorted, double percent) {
   return sorted[below] + (sorted[above] - sorted[below]) * part;
 }
 
-// Losses by the document in which their target lies.
-class DocumentSums {
+// Losses by the document in which their target lies; documents come one after another, so only the
+// worst are kept.
+class DocumentLosses {
  public:
-  DocumentSums(const TokenCorpus& corpus, const EvaluationOptions& options)
-      : corpus_(corpus), options_(options), sums_(corpus.document_starts.size()) {}
+  DocumentLosses(const TokenCorpus& corpus, const EvaluationOptions& options)
+      : cursor_(corpus), options_(options) {}
 
   // A loss of target number `offset` (from 0) of sequence `sequence`.
   void add(int64_t sequence, int64_t offset, double loss) {
-    if (sums_.empty()) return;
-    size_t document = static_cast<size_t>(sequence);
+    int64_t document = sequence;
     if (options_.packing == RowPacking::concatenated) {
-      const int64_t place = sequence * options_.tokens_per_sequence + offset + 1;
-      const auto& starts = corpus_.document_starts;
-      document = static_cast<size_t>(std::upper_bound(starts.begin(), starts.end(), place) -
-                                     starts.begin() - 1);
+      document = cursor_.document_at(sequence * options_.tokens_per_sequence + offset + 1);
     }
-    sums_[document].document = static_cast<int64_t>(document);
-    sums_[document].loss += loss;
-    ++sums_[document].tokens;
+    if (document != current_.document) finish_document();
+    current_.document = document;
+    current_.loss += loss;
+    ++current_.tokens;
   }
 
-  std::vector<DocumentLoss> worst(size_t count) const {
-    std::vector<DocumentLoss> scored;
-    for (DocumentLoss sum : sums_) {
-      if (sum.tokens == 0) continue;
-      sum.loss /= static_cast<double>(sum.tokens);
-      scored.push_back(sum);
-    }
-    count = std::min(count, scored.size());
-    std::partial_sort(scored.begin(), scored.begin() + static_cast<ptrdiff_t>(count), scored.end(),
-                      [](const auto& a, const auto& b) { return smaller(b.loss, a.loss); });
-    scored.resize(count);
-    return scored;
+  std::vector<DocumentLoss> worst() {
+    finish_document();
+    return worst_;
   }
 
  private:
-  const TokenCorpus& corpus_;
+  static constexpr size_t kKept = 10;
+
+  void finish_document() {
+    if (current_.tokens > 0) {
+      current_.loss /= static_cast<double>(current_.tokens);
+      // Of equal ones the first stays before.
+      const auto place =
+          std::upper_bound(worst_.begin(), worst_.end(), current_,
+                           [](const auto& a, const auto& b) { return smaller(b.loss, a.loss); });
+      worst_.insert(place, current_);
+      if (worst_.size() > kKept) worst_.pop_back();
+    }
+    current_ = {};
+  }
+
+  DocumentCursor cursor_;
   EvaluationOptions options_;
-  std::vector<DocumentLoss> sums_;
+  DocumentLoss current_;
+  std::vector<DocumentLoss> worst_;
 };
 
 }  // namespace
@@ -107,7 +112,7 @@ EvaluationResult evaluate(Model& model, const TokenCorpus& corpus,
   stream_options.shuffled = false;
   TokenStream stream(corpus, stream_options);
   BatchUploader uploader(model.ops(), options.batch, options.tokens_per_sequence);
-  DocumentSums documents(corpus, options);
+  DocumentLosses documents(corpus, options);
   std::vector<double> scored;
   int64_t first_sequence = 0;
   bool stopped = false;
@@ -130,7 +135,7 @@ EvaluationResult evaluate(Model& model, const TokenCorpus& corpus,
     first_sequence += host.sequences;
   }
   EvaluationResult result = summarize(std::move(scored));
-  result.worst_documents = documents.worst(10);
+  result.worst_documents = documents.worst();
   result.stopped = stopped;
   return result;
 }

@@ -59,6 +59,14 @@ void write_file_synced(const std::string& path, std::string_view content) {
   if (fsync(file.value()) != 0) throw Error(path + ": cannot be synced (" + reason() + ")");
 }
 
+void sync_file(const std::string& path) {
+  const Descriptor file(path, O_WRONLY | O_CLOEXEC);
+  if (file.value() < 0 || fsync(file.value()) != 0) {
+    throw Error(path + ": cannot be synced (" + reason() +
+                "). See to its disk and permissions, and run the same command again");
+  }
+}
+
 void sync_directory(const std::string& path) {
   const Descriptor directory(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (directory.value() < 0 || fsync(directory.value()) != 0) {
@@ -104,7 +112,7 @@ DirectoryLock::DirectoryLock(const std::string& directory) {
     close(descriptor_);
     throw input_error(directory + ": in use by another process (" +
                       (count > 0 ? "process " + std::string(holder) : std::string("unknown")) +
-                      "). Wait for it, stop it, or choose another run.directory");
+                      "). Wait for it, stop it, or choose another directory");
   }
   const std::string self = std::to_string(getpid());
   if (ftruncate(descriptor_, 0) != 0 ||

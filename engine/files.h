@@ -12,6 +12,8 @@ std::string read_file(const std::string& path);
 void write_file_atomically(const std::string& path, std::string_view content);
 // The same without the renaming, for a file in a directory that is itself renamed when complete.
 void write_file_synced(const std::string& path, std::string_view content);
+// What was written to the file by whatever means is on the disk when this returns. Throws Error.
+void sync_file(const std::string& path);
 void sync_directory(const std::string& path);
 // Throws an input Error where the directory cannot be made or a file in it cannot be created.
 void require_writable_directory(const std::string& path);

@@ -40,7 +40,9 @@ class Decoder {
 }  // namespace
 
 int32_t sample(const std::vector<float>& logits, const SamplingOptions& options, double uniform) {
-  std::vector<int32_t> order(logits.size());
+  const auto rows = static_cast<int64_t>(logits.size());
+  std::vector<int32_t> order(
+      static_cast<size_t>(options.vocabulary > 0 ? std::min(options.vocabulary, rows) : rows));
   std::iota(order.begin(), order.end(), 0);
   const auto likelier = [&](int32_t a, int32_t b) {
     const float left = logits[static_cast<size_t>(a)];

@@ -15,6 +15,9 @@ struct SamplingOptions {
   int64_t top_k = 0;       // of so many likeliest; 0 = all
   uint64_t seed = 0;
   int32_t end_of_text = -1;  // ends the text; −1: nothing does
+  // Of the tokenizer: ids from it on only pad the model's rows and are never taken; 0: all are
+  // tokens.
+  int64_t vocabulary = 0;
 };
 
 // Index of the next token by a uniform number in [0, 1). Ties go to the smaller id.

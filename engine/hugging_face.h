@@ -12,7 +12,8 @@ namespace normlab {
 // A configuration and what else config.json says of a model of ours.
 struct ModelDescription {
   ModelConfig config;
-  std::string tokenizer;  // as make_tokenizer() takes it; "." in it is the directory; "": unknown
+  std::string tokenizer =
+      "";  // as make_tokenizer() takes it; "." in it is the directory; "": unknown
   // Of the run, so that an evaluation can repeat its bits; 0: unknown.
   int64_t micro_batch = 0;
   int64_t sequence_length = 0;

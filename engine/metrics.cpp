@@ -1,11 +1,6 @@
 #include "engine/metrics.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
-#include <cerrno>
 #include <cmath>
-#include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -23,12 +18,22 @@ ordered_json number(double value) {
   return std::isfinite(value) ? ordered_json(value) : ordered_json(nullptr);
 }
 
+// The one set of a run that names none.
+bool is_unnamed(const std::map<std::string, double>& losses) {
+  return losses.size() == 1 && losses.begin()->first == "validation";
+}
+
 ordered_json validation_json(const std::map<std::string, double>& losses) {
-  if (losses.size() == 1 && losses.begin()->first == "validation") {
-    return number(losses.begin()->second);
-  }
+  if (is_unnamed(losses)) return number(losses.begin()->second);
   ordered_json out;
   for (const auto& [name, loss] : losses) out[name] = number(loss);
+  return out;
+}
+
+std::vector<Scalar> validation_scalars(const std::map<std::string, double>& losses) {
+  if (is_unnamed(losses)) return {{"validation/loss", losses.begin()->second}};
+  std::vector<Scalar> out;
+  for (const auto& [name, loss] : losses) out.push_back({"validation/" + name, loss});
   return out;
 }
 
@@ -43,7 +48,7 @@ bool is_undone(const ordered_json& row, int64_t step, int64_t data_position) {
 }  // namespace
 
 Metrics::Metrics(const std::string& directory, int64_t step, int64_t data_position)
-    : directory_(directory), path_(directory + "/metrics.jsonl") {
+    : directory_(directory), path_(directory + "/metrics.jsonl"), events_(directory, step) {
   if (std::filesystem::exists(path_)) read_and_mark(step, data_position);
   file_.open(path_, std::ios::app);
   if (!file_) throw Error(path_ + ": cannot be written");
@@ -88,10 +93,18 @@ void Metrics::write(const MetricsRow& row) {
                       {"seconds", number(row.seconds)}};
   if (!row.validation_loss.empty()) out["validation_loss"] = validation_json(row.validation_loss);
   append(out.dump());
+  std::vector<Scalar> scalars = {{"train/loss", row.loss},
+                                 {"train/learning_rate", row.learning_rate},
+                                 {"train/gradient_norm", row.gradient_norm},
+                                 {"train/tokens_per_second", row.tokens_per_second}};
+  const std::vector<Scalar> validation = validation_scalars(row.validation_loss);
+  scalars.insert(scalars.end(), validation.begin(), validation.end());
+  events_.write(row.step, scalars);
 }
 
 void Metrics::write_validation(int64_t step, const std::map<std::string, double>& losses) {
   append(ordered_json{{"step", step}, {"validation_loss", validation_json(losses)}}.dump());
+  events_.write(step, validation_scalars(losses));
 }
 
 void Metrics::write_event(int64_t step, const std::string& kind, const std::string& text) {
@@ -105,14 +118,8 @@ void Metrics::write_skipped_step(int64_t step, int64_t data_position, const std:
 }
 
 void Metrics::sync() const {
-  const int descriptor = ::open(path_.c_str(), O_WRONLY | O_CLOEXEC);
-  const bool synced = descriptor >= 0 && ::fsync(descriptor) == 0;
-  const std::string reason = std::strerror(errno);
-  if (descriptor >= 0) ::close(descriptor);
-  if (!synced) {
-    throw Error(path_ + ": cannot be synced (" + reason +
-                "). See to its disk and permissions, and run the same command again");
-  }
+  sync_file(path_);
+  events_.sync();
   sync_directory(directory_);
 }
 

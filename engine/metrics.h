@@ -1,4 +1,4 @@
-// metrics.jsonl: one JSON object a line.
+// metrics.jsonl: one JSON object a line; and the same numbers beside it for TensorBoard.
 #pragma once
 
 #include <cstdint>
@@ -6,6 +6,8 @@
 #include <map>
 #include <optional>
 #include <string>
+
+#include "engine/event_file.h"
 
 namespace normlab {
 
@@ -25,7 +27,9 @@ class Metrics {
   // Opens DIRECTORY/metrics.jsonl to append. Rows of steps after `step` (a run that was killed
   // after its last checkpoint) are marked "discarded": true, never lost; a line that the killed
   // process left half written is dropped. A skipped step is discarded where its data come after
-  // `data_position`: they are taken again.
+  // `data_position`: they are taken again. Numbers of rows also go to an event file beside, under
+  // train/loss, train/learning_rate, train/gradient_norm, train/tokens_per_second, and
+  // validation/NAME by set (validation/loss of a run whose one set has no name).
   Metrics(const std::string& directory, int64_t step, int64_t data_position);
   void write(const MetricsRow& row);
   // Whether a row of the step that the constructor was given has a validation loss.
@@ -47,6 +51,7 @@ class Metrics {
   std::string path_;
   bool evaluated_ = false;
   std::ofstream file_;
+  EventFile events_;
 };
 
 }  // namespace normlab

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <thread>
 
-#include "data/tokenizer.h"
 #include "engine/checkpoint.h"
 #include "engine/corpus.h"
 #include "engine/device.h"
@@ -14,24 +13,11 @@
 namespace normlab {
 namespace {
 
-int64_t vocabulary_of(const std::vector<std::string>& files, const std::string& tokenizer) {
-  return all_shards(files) ? shard_vocabulary(files) : make_tokenizer(tokenizer)->vocabulary();
-}
-
-void find_vocabulary(Config& config) {
-  RunCorpus corpus;
-  if (config.data.corpus != Corpus::shards) {
-    corpus.vocabulary = make_tokenizer(config.data.tokenizer)->vocabulary();
-  } else if (config.model.vocabulary == 0) {
-    corpus.vocabulary = shard_vocabulary(expand_paths(config.data.train));
-  }
-  if (config.model.vocabulary == 0) {
-    for (const auto& [name, patterns] : config.data.validation) {
-      corpus.vocabulary =
-          std::max(corpus.vocabulary, vocabulary_of(expand_paths(patterns), config.data.tokenizer));
-    }
-  }
-  resolve_vocabulary(config.model, corpus);
+// What the data decide about a configuration.
+void complete_by_data(Config& config) {
+  const RunDescription data = describe_corpus(config);
+  resolve_vocabulary(config.model, least_vocabulary(config, data));
+  resolve_data(config, data.train);
 }
 
 double flops_per_token(const ModelConfig& model, int64_t tokens) {
@@ -87,7 +73,7 @@ RunPlan plan_run(Config& config) {
     std::vector<std::string> warnings;
     adopt_model(config, warnings);
   }
-  find_vocabulary(config);
+  complete_by_data(config);
   validate(config.model);
   const Workload workload{config.batch.micro_batch, config.data.sequence_length, Purpose::training};
   const RunConfig run = resolve_device(config.run);
@@ -99,11 +85,8 @@ RunPlan plan_run(Config& config) {
   plan.precision = run.precision;
   plan.parameters = parameter_count(config.model);
   plan.tokens_per_step = config.batch.tokens_per_step;
-  for (int64_t shard = 0; shard < shards; ++shard) {
-    const int64_t sequences = (shard + 1) * config.sequences_per_step() / shards -
-                              shard * config.sequences_per_step() / shards;
-    plan.passes_per_step += (sequences + config.batch.micro_batch - 1) / config.batch.micro_batch;
-  }
+  plan.passes_per_step =
+      passes_per_step(config.sequences_per_step(), shards, config.batch.micro_batch);
   plan.weights_bytes = memory.weights_bytes;
   plan.gradients_bytes = memory.gradients_bytes;
   plan.optimizer_bytes = Optimizer::bytes(elements, types);

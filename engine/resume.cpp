@@ -5,21 +5,50 @@
 #include "engine/version.h"
 
 namespace normlab {
+namespace {
+
+std::string named(const std::string& text) { return text.empty() ? "none" : text; }
+
+// A set and its tokenizer may have moved: what they hold decides. "" where that is the same.
+std::string data_changes(const DataIdentity& then, const DataIdentity& now) {
+  std::string changes;
+  if (then.corpus_hash != now.corpus_hash) {
+    const bool as_many = then.corpus_tokens == now.corpus_tokens;
+    changes = count_text(then.corpus_tokens) + " training tokens then, " +
+              (as_many ? "as many but others" : count_text(now.corpus_tokens)) + " now";
+  }
+  const bool both_known = then.tokenizer_hash != 0 && now.tokenizer_hash != 0;
+  if (both_known && then.tokenizer_hash != now.tokenizer_hash) {
+    changes += (changes.empty() ? "" : "; ") + std::string("tokenizer ") + named(then.tokenizer) +
+               " then, " + named(now.tokenizer) + " now";
+    if (then.tokenizer == now.tokenizer) changes += " with other contents";
+  }
+  if (!changes.empty() && then.manifest != now.manifest) {
+    changes += "; manifest " + named(then.manifest) + " then, " + named(now.manifest) + " now";
+  }
+  return changes;
+}
+
+}  // namespace
 
 void check_same_run(const CheckpointDirectory::Found& found, const std::string& configuration_hash,
-                    const TokenCorpus& corpus) {
+                    const DataIdentity& data) {
   const TrainingState& state = found.state;
   if (state.configuration_hash != configuration_hash) {
     throw input_error(found.path + ": is a checkpoint of another configuration (its hash is " +
                       state.configuration_hash + ", this run's " + configuration_hash +
                       "). Remove it from here, or choose another run.directory");
   }
-  if (state.corpus_hash == hash_corpus(corpus)) return;
-  const auto tokens = static_cast<int64_t>(corpus.tokens.size());
+  const std::string changed = data_changes(state.data, data);
+  if (changed.empty()) return;
   throw input_error(found.path + ": was trained on other data than the configuration names now (" +
-                    count_text(state.corpus_tokens) + " training tokens then, " +
-                    (tokens == state.corpus_tokens ? "as many but others" : count_text(tokens)) +
-                    " now). Restore the data, or choose another run.directory");
+                    changed + "). Restore the data, or choose another run.directory");
+}
+
+DataIdentity data_identity(const RunCorpus& corpus) {
+  const CorpusDescription& train = corpus.train.description();
+  return {corpus.train.hash(), corpus.train.size(), corpus.tokenizer, train.tokenizer_hash,
+          train.manifest};
 }
 
 std::vector<std::string> resume_warnings(const CheckpointDirectory::Found& found,

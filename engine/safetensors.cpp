@@ -143,6 +143,9 @@ SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path) {
     data_begin_ = header.data_begin;
     tensors_ = std::move(header.tensors);
     metadata_ = std::move(header.metadata);
+    // A hint only: the disk is asked for more at a time.
+    ::posix_fadvise(file.number(), 0, 0, POSIX_FADV_SEQUENTIAL);
+    descriptor_ = file.release();
   } catch (...) {
     ::munmap(mapping, static_cast<size_t>(file_bytes_));
     throw;
@@ -150,6 +153,7 @@ SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path) {
 }
 
 SafetensorsFile::~SafetensorsFile() {
+  ::close(descriptor_);
   ::munmap(const_cast<std::byte*>(mapped_), static_cast<size_t>(file_bytes_));
 }
 
@@ -166,21 +170,41 @@ std::span<const std::byte> SafetensorsFile::bytes(const std::string& name) const
 
 std::vector<float> SafetensorsFile::read(const std::string& name) const {
   const std::span<const std::byte> from = bytes(name);
-  const StoredTensor& tensor = tensors_.at(name);
   require_floats(name);
-  std::vector<float> values(static_cast<size_t>(tensor.elements()));
-  read_numbers(values, from, tensor.type);
+  std::vector<float> values(static_cast<size_t>(tensors_.at(name).elements()));
+  read_numbers(values, from, tensors_.at(name).type);
   return values;
 }
 
 void SafetensorsFile::read(std::span<float> to, const std::string& name, int64_t first) const {
-  const std::span<const std::byte> from = bytes(name);
+  const auto whole = static_cast<int64_t>(bytes(name).size());
   const StoredTensor& tensor = tensors_.at(name);
   require_floats(name);
-  const auto size = static_cast<size_t>(size_of(tensor.type));
-  const size_t begin = static_cast<size_t>(first) * size;
-  check(first >= 0 && begin + to.size() * size <= from.size(), "numbers within the tensor");
-  read_numbers(to, from.subspan(begin, to.size() * size), tensor.type);
+  const int64_t size = size_of(tensor.type);
+  const auto count = static_cast<int64_t>(to.size());
+  check(first >= 0 && (first + count) * size <= whole, "numbers within the tensor");
+  const int64_t place = data_begin_ + tensor.begin + first * size;
+  if (tensor.type == StoredType::f32) {
+    read_bytes(std::as_writable_bytes(to), place);
+    return;
+  }
+  std::vector<std::byte> stored(static_cast<size_t>(count * size));
+  read_bytes(stored, place);
+  read_numbers(to, stored, tensor.type);
+}
+
+void SafetensorsFile::read_bytes(std::span<std::byte> to, int64_t place) const {
+  while (!to.empty()) {
+    const ssize_t count = ::pread(descriptor_, to.data(), to.size(), place);
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) {
+      throw Error(path_ + ": cannot be read (" +
+                  (count < 0 ? reason() : std::string("it has become shorter")) +
+                  "). Mend this and run again");
+    }
+    to = to.subspan(static_cast<size_t>(count));
+    place += count;
+  }
 }
 
 void SafetensorsFile::require_floats(const std::string& name) const {
@@ -188,19 +212,6 @@ void SafetensorsFile::require_floats(const std::string& name) const {
   throw input_error(path_ + ": tensor " + name +
                     " holds no floating-point numbers (weights are F32, F64, BF16 or F16). " +
                     "Check that it is the right model");
-}
-
-// The kernel keeps the pages in its cache; only what this process maps of them is given back.
-void SafetensorsFile::release() const {
-  ::madvise(const_cast<std::byte*>(mapped_), static_cast<size_t>(file_bytes_), MADV_DONTNEED);
-}
-
-void SafetensorsFile::prefetch(const std::string& name) const {
-  const std::span<const std::byte> tensor = bytes(name);
-  const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
-  const auto begin = reinterpret_cast<uintptr_t>(tensor.data());
-  const uintptr_t aligned = begin / page * page;
-  ::madvise(reinterpret_cast<void*>(aligned), begin - aligned + tensor.size(), MADV_WILLNEED);
 }
 
 uint64_t write_safetensors(const std::string& path, const std::vector<TensorToWrite>& tensors,

@@ -41,19 +41,18 @@ class SafetensorsFile {
   bool contains(const std::string& name) const { return tensors_.contains(name); }
   // All elements of a tensor as float (f32, bf16, f16, f64 are converted).
   std::vector<float> read(const std::string& name) const;
-  // Elements [first, first + to.size()) of it.
+  // Elements [first, first + to.size()) of it, read into `to` without any of the file staying in
+  // this process's memory. Throws an Error where the disk fails.
   void read(std::span<float> to, const std::string& name, int64_t first) const;
   // Without a copy; the type must be the stored one.
   std::span<const std::byte> bytes(const std::string& name) const;
-  // Gives back the memory that what was read so far takes; it can be read again.
-  void release() const;
-  // Has the disk fetch a tensor while other work is done.
-  void prefetch(const std::string& name) const;
 
  private:
   void require_floats(const std::string& name) const;
+  void read_bytes(std::span<std::byte> to, int64_t place) const;
 
   std::string path_;
+  int descriptor_ = -1;
   const std::byte* mapped_ = nullptr;
   int64_t file_bytes_ = 0;
   int64_t data_begin_ = 0;

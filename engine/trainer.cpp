@@ -25,19 +25,30 @@ std::string fixed(double value, int digits) {
   return text;
 }
 
-// Completes config.model by model.from and by the data; returns the directory of model.from. A run
-// that has been saved goes on with the model it has saved, and model.from need not be there any
-// more.
-std::string complete_model(Config& config, const RunCorpus& corpus, Log& log) {
+// Completes config.data by the data, config.model by model.from and by the data; returns the
+// directory of model.from. A run that has been saved goes on with the model it has saved, and
+// model.from need not be there any more.
+std::string complete_config(Config& config, const RunCorpus& corpus, Log& log) {
   std::string starting_weights;
+  resolve_data(config, corpus.train.description());
   if (config.model_from) {
     if (has_checkpoints(config.run.directory)) return "";
     std::vector<std::string> warnings;
     starting_weights = adopt_model(config, warnings);
     for (const std::string& warning : warnings) log.warn(warning);
   }
-  resolve_vocabulary(config.model, corpus);
+  resolve_vocabulary(config.model, corpus.vocabulary);
   return starting_weights;
+}
+
+// A line about data that takes long to read.
+ReadProgress reading_progress(Log& log) {
+  return [&log, begin = now_seconds()](int64_t bytes, int64_t total_bytes) {
+    constexpr double kSoonSeconds = 2;
+    if (now_seconds() - begin < kSoonSeconds) return;
+    log.progress("reading the token set: " + bytes_text(bytes) + " of " + bytes_text(total_bytes),
+                 Log::Weight::passing);
+  };
 }
 
 }  // namespace
@@ -53,8 +64,8 @@ Trainer::Trainer(Config config, Start start, Log& log)
       log_(log),
       communicator_(make_local_communicator()),
       ops_(make_device(config_.run)),
-      corpus_(open_corpus(config_)),
-      starting_weights_(complete_model(config_, corpus_, log_)),
+      corpus_(open_corpus(config_, reading_progress(log_))),
+      starting_weights_(complete_config(config_, corpus_, log_)),
       directory_(config_, start),
       checkpoints_(directory_.path()) {
   log_.open(directory_.path() + "/log.txt");
@@ -71,16 +82,12 @@ int64_t Trainer::shards() const {
 
 // Shards are contiguous parts of the global batch; their sizes differ by one sequence at most.
 int64_t Trainer::shard_begin(int64_t shard) const {
-  return shard * config_.sequences_per_step() / shards();
+  return part_of_step(config_.sequences_per_step(), shard, shards()).first;
 }
 
 int64_t Trainer::passes_per_step() const {
-  int64_t passes = 0;
-  for (int64_t shard = 0; shard < shards(); ++shard) {
-    const int64_t sequences = shard_begin(shard + 1) - shard_begin(shard);
-    passes += (sequences + config_.batch.micro_batch - 1) / config_.batch.micro_batch;
-  }
-  return passes;
+  return normlab::passes_per_step(config_.sequences_per_step(), shards(),
+                                  config_.batch.micro_batch);
 }
 
 void Trainer::make_model() {
@@ -106,10 +113,10 @@ std::optional<CheckpointDirectory::Found> Trainer::find_checkpoint() {
   auto found = checkpoints_.newest_good(warnings);
   for (const std::string& warning : warnings) log_.warn(warning);
   if (found) {
-    check_same_run(*found, directory_.configuration_hash(), corpus_.train);
+    check_same_run(*found, directory_.configuration_hash(), data_identity(corpus_));
     if (!config_.model_from) return found;
     adopt_model_of(found->path, config_);
-    resolve_vocabulary(config_.model, corpus_);
+    resolve_vocabulary(config_.model, corpus_.vocabulary);
   } else if (config_.model_from && starting_weights_.empty()) {
     throw Error(directory_.path() +
                 ": its checkpoints were removed while the run started. Run the same command again");
@@ -132,16 +139,15 @@ void Trainer::start_or_resume(const std::optional<CheckpointDirectory::Found>& f
   std::vector<std::string> warnings;
   tokenizer_ = read_tokenizer(corpus_.tokenizer, warnings);
   for (const std::string& warning : warnings) log_.warn(warning);
-  state_.corpus_hash = hash_corpus(corpus_.train);
-  state_.corpus_tokens = static_cast<int64_t>(corpus_.train.tokens.size());
+  state_.data = data_identity(corpus_);
   first_step_ = state_.step;
   metrics_ = std::make_unique<Metrics>(directory_.path(), state_.step, state_.data_position);
   const PrecisionChoice precision = resolve_device(config_.run).precision;
   log_.say("device: " + ops_->device_name() +
            "; precision: " + name_of(precision, precision_names) +
            "; parameters: " + count_text(parameter_count(config_.model)) +
-           "; training tokens: " + count_text(static_cast<long long>(corpus_.train.tokens.size())) +
-           "; " + count_text(config_.batch.tokens_per_step) + " tokens a step");
+           "; training tokens: " + count_text(corpus_.train.size()) + "; " +
+           count_text(config_.batch.tokens_per_step) + " tokens a step");
   if (!found) return;
   log_.say("going on from " + found->path);
   for (const std::string& warning : resume_warnings(*found, precision)) log_.warn(warning);
@@ -165,10 +171,9 @@ StepState Trainer::step_state(int64_t target_count) const {
 
 bool Trainer::accumulate_shard(const HostBatch& batch, int64_t first, int64_t last,
                                StepState& state) {
-  const int64_t micro_batch = config_.batch.micro_batch;
-  for (int64_t sequence = first; sequence < last; sequence += micro_batch) {
+  for (const auto [sequence, end] : passes_of({first, last}, config_.batch.micro_batch)) {
     if (stop_requested()) return false;
-    const int64_t count = std::min(micro_batch, last - sequence);
+    const int64_t count = end - sequence;
     state.first_sequence = sequence;
     if (config_.optimizer.loss_average == LossAverage::micro_batch) {
       const auto begin = batch.targets.begin() + sequence * batch.tokens_per_sequence;
@@ -181,7 +186,7 @@ bool Trainer::accumulate_shard(const HostBatch& batch, int64_t first, int64_t la
     model_->forward(device_batch, Pass::training);
     // One shard a rank: a bucket of the last pass is summed over ranks while earlier layers still
     // run. With several, the tree comes first.
-    const bool complete = !config_.parallel.reproducible && sequence + count == last;
+    const bool complete = !config_.parallel.reproducible && end == last;
     model_->backward(device_batch,
                      complete ? BucketDone([this](int bucket) { reduce(bucket); }) : BucketDone());
   }
@@ -213,8 +218,7 @@ Trainer::StepOutcome Trainer::train_step() {
   StepState state = step_state(batch.target_count);
   ops_->zero_loss();
   // This rank's part of the shards.
-  const int64_t first = shards() * communicator_->rank() / communicator_->ranks();
-  const int64_t last = shards() * (communicator_->rank() + 1) / communicator_->ranks();
+  const auto [first, last] = part_of_step(shards(), communicator_->rank(), communicator_->ranks());
   if (!accumulate(batch, first, last, 0, state)) {
     stream_->restore({state_.data_position});
     return {{}, state.learning_rate, true};
@@ -266,11 +270,11 @@ bool Trainer::evaluate_now() {
   options.tokens_per_sequence = config_.data.sequence_length;
   options.batch = config_.batch.micro_batch;
   options.most_tokens = config_.evaluation.tokens;
-  options.packing = training_stream(config_).packing;
   options.mask_eot_targets = config_.data.mask_eot_targets;
   options.should_stop = stop_requested;
   std::map<std::string, double> losses;
   for (const auto& [name, tokens] : corpus_.validation) {
+    options.packing = packing_of(tokens.description(), training_stream(config_).packing);
     const EvaluationResult result = evaluate(*model_, tokens, options);
     if (result.stopped) {
       validation_loss_.clear();
@@ -279,8 +283,7 @@ bool Trainer::evaluate_now() {
     losses[name] = result.loss;
     if (evaluation_described_) continue;
     log_.say("evaluation: " + count_text(result.tokens) + " tokens of " + name +
-             " are scored (it has " + count_text(static_cast<long long>(tokens.tokens.size())) +
-             ")");
+             " are scored (it has " + count_text(tokens.size()) + ")");
   }
   evaluation_described_ = true;
   validation_loss_ = losses;
@@ -296,7 +299,7 @@ void Trainer::save() {
                                corpus_.tokenizer,
                                config_.batch.micro_batch,
                                data.sequence_length,
-                               data.packing,
+                               data.packing.value(),
                                data.mask_eot_targets,
                                resolve_device(config_.run).precision};
   use_tokenizer(description, tokenizer_);

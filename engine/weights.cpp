@@ -15,14 +15,16 @@ namespace {
 // Numbers that are read at a time.
 constexpr int64_t kPart = int64_t{1} << 18;
 
-// `to` (columns, rows) from `from` (rows, columns), in squares that fit the processor's cache.
-void turn(std::span<float> to, std::span<const float> from, int64_t rows, int64_t columns) {
-  constexpr int64_t kSquare = 32;
-  for (int64_t top = 0; top < rows; top += kSquare) {
-    for (int64_t left = 0; left < columns; left += kSquare) {
-      for (int64_t row = top; row < std::min(top + kSquare, rows); ++row) {
-        for (int64_t column = left; column < std::min(left + kSquare, columns); ++column) {
-          to[static_cast<size_t>(column * rows + row)] =
+// `to` (columns, rows), whose rows lie `stride` apart, from `from` (rows, columns); in blocks that
+// fit the processor's cache: what is read is a cache line wide, what is written lies together.
+void turn(std::span<float> to, std::span<const float> from, int64_t rows, int64_t columns,
+          int64_t stride) {
+  constexpr int64_t kRows = 32, kColumns = 16;
+  for (int64_t top = 0; top < rows; top += kRows) {
+    for (int64_t left = 0; left < columns; left += kColumns) {
+      for (int64_t column = left; column < std::min(left + kColumns, columns); ++column) {
+        for (int64_t row = top; row < std::min(top + kRows, rows); ++row) {
+          to[static_cast<size_t>(column * stride + row)] =
               from[static_cast<size_t>(row * columns + column)];
         }
       }
@@ -87,8 +89,6 @@ void check_tied_head(const SafetensorsSet& files, const std::string& embedding, 
     other.resize(one.size());
     files.file_of(head).read(one, head, first);
     files.file_of(embedding).read(other, embedding, first);
-    files.file_of(head).release();
-    files.file_of(embedding).release();
     if (std::memcmp(one.data(), other.data(), one.size() * sizeof(float)) == 0) continue;
     throw input_error(files.path() + ": tensor " + head +
                       " is not the embedding (config.json says that they are tied). Write "
@@ -123,35 +123,25 @@ void check_tensors(const SafetensorsSet& files, const ModelConfig& config) {
   }
 }
 
-// Columns [first, first + count) of a tensor (rows, columns) of a file, as rows of `to`.
-void read_turned(std::span<float> to, const SafetensorsFile& file, const std::string& name,
-                 const Shape& shape, int64_t first, int64_t count) {
-  std::vector<float> upright(to.size());
-  for (int64_t row = 0; row < shape.rows(); ++row) {
-    file.read(
-        std::span(upright).subspan(static_cast<size_t>(row * count), static_cast<size_t>(count)),
-        name, row * shape.columns() + first);
-  }
-  turn(to, upright, shape.rows(), count);
-}
-
-void load_tensor(Ops& ops, Tensor target, const SafetensorsFile& file, const std::string& name,
-                 const NamedSlice& slice) {
-  file.prefetch(name);
-  const int64_t step = std::max<int64_t>(kPart / target.columns(), 1);
-  std::vector<float> numbers;
-  for (int64_t first = 0; first < target.rows(); first += step) {
-    const int64_t count = std::min(step, target.rows() - first);
-    numbers.resize(static_cast<size_t>(count * target.columns()));
+// A matrix that the file holds transposed is turned part by part into memory of its size (of the
+// smallest GPT-2 a fiftieth, of the larger ones less), all else goes through one part.
+void load_tensor(Ops& ops, Tensor target, const SafetensorsFile& file, const NamedSlice& slice,
+                 const std::string& name) {
+  const Shape& stored = slice.shape;
+  const int64_t step = std::max<int64_t>(kPart / stored.columns(), 1);
+  std::vector<float> part, turned(static_cast<size_t>(slice.transposed ? stored.elements() : 0));
+  for (int64_t first = 0; first < stored.rows(); first += step) {
+    const int64_t count = std::min(step, stored.rows() - first);
+    part.resize(static_cast<size_t>(count * stored.columns()));
+    file.read(part, name, first * stored.columns());
     if (slice.transposed) {
-      read_turned(numbers, file, name, slice.shape, first, count);
+      turn(std::span(turned).subspan(static_cast<size_t>(first)), part, count, stored.columns(),
+           stored.rows());
     } else {
-      file.read(numbers, name, first * target.columns());
-      file.release();
+      upload_floats(ops, target.row_slice(first, count), part);
     }
-    upload_floats(ops, target.row_slice(first, count), numbers);
   }
-  file.release();
+  if (slice.transposed) upload_floats(ops, target, turned);
 }
 
 void check_range(const std::string& path, const std::string& name, std::span<const float> numbers,
@@ -220,7 +210,7 @@ void load_weights(Model& model, const std::string& directory, Tensor masters) {
   check_tensors(files, model.config());
   for (const NamedSlice& slice : file_names(model.config())) {
     const std::string name = name_in(files, slice.name);
-    load_tensor(model.ops(), slice_of(model, slice, masters), files.file_of(name), name, slice);
+    load_tensor(model.ops(), slice_of(model, slice, masters), files.file_of(name), slice, name);
   }
   if (masters) model.ops().round_weights(model.values(), masters);
 }
@@ -237,7 +227,7 @@ uint64_t write_weights(const Model& model, const std::string& path, Tensor maste
       std::vector<float> values = download_floats(model.ops(), slice_of(model, slice, masters));
       if (slice.transposed) {
         std::vector<float> turned(values.size());
-        turn(turned, values, slice.shape.columns(), slice.shape.rows());
+        turn(turned, values, slice.shape.columns(), slice.shape.rows(), slice.shape.columns());
         values.swap(turned);
       }
       check_range(path, slice.name, values, type);

@@ -10,7 +10,7 @@
 namespace normlab {
 
 // Reads a directory's weights (SafetensorsSet) into the model, whose configuration is that of
-// DIR/config.json; in parts of a megabyte, so that it takes no memory beside the model's own.
+// DIR/config.json; in parts of a megabyte, so that it takes hardly any memory beside the model's.
 // Names with or without their common prefix ("transformer.", "model."). GPT-2's buffers
 // ("attn.bias", "attn.masked_bias"), LLaMA's ("rotary_emb.inv_freq") and a tied head that equals
 // the embedding are ignored. A missing, misshapen or unknown tensor, or a tied head that differs,

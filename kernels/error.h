@@ -15,11 +15,28 @@ enum class ErrorKind {
   communication,  // another rank failed
 };
 
+// The text with its control characters written as "\x0a": what a damaged file puts into a message
+// must not break the line or command the terminal.
+inline std::string one_line(const std::string& text) {
+  constexpr char digits[] = "0123456789abcdef";
+  std::string line;
+  for (const char letter : text) {
+    const auto code = static_cast<unsigned char>(letter);
+    if (code >= 0x20 && code != 0x7f) {
+      line += letter;
+    } else {
+      line += {'\\', 'x', digits[code / 16], digits[code % 16]};
+    }
+  }
+  return line;
+}
+
 // Worded "<problem> (<why>). <what to do>". The thrower knows the fact; whoever knows the place
 // (a file, a line, a step) catches, adds it with `at`, and throws again.
 class Error : public std::runtime_error {
  public:
-  Error(ErrorKind kind, const std::string& message) : std::runtime_error(message), kind_(kind) {}
+  Error(ErrorKind kind, const std::string& message)
+      : std::runtime_error(one_line(message)), kind_(kind) {}
   explicit Error(const std::string& message) : Error(ErrorKind::failure, message) {}
 
   ErrorKind kind() const { return kind_; }

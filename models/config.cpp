@@ -12,20 +12,31 @@ void require(bool holds, const std::string& key, int64_t value, const std::strin
   }
 }
 
+void require_between(int64_t least, int64_t most, const std::string& key, int64_t value) {
+  require(value >= least, key, value, "must be at least " + std::to_string(least));
+  require(value <= most, key, value, "must be at most " + std::to_string(most));
+}
+
+// Beyond any model that can be: the number of its parameters stays within 64 bits, and
+// a damaged config.json is refused before they are listed.
+constexpr int64_t most_layers = 65'536;
+constexpr int64_t most_columns = int64_t{1} << 20;
+constexpr int64_t most_rows = int64_t{1} << 24;
+
 }  // namespace
 
 void validate(const ModelConfig& config) {
-  require(config.layers > 0, "layers", config.layers, "must be at least 1");
-  require(config.width > 0, "width", config.width, "must be at least 1");
-  require(config.heads > 0, "heads", config.heads, "must be at least 1");
+  require_between(1, most_layers, "layers", config.layers);
+  require_between(1, most_columns, "width", config.width);
+  require_between(1, most_columns, "heads", config.heads);
   require(config.kv_heads > 0 && config.heads % config.kv_heads == 0, "kv_heads", config.kv_heads,
           "must divide heads = " + std::to_string(config.heads));
-  require(config.head_size > 0, "head_size", config.head_size, "must be at least 1");
+  require_between(1, most_columns / config.heads, "head_size", config.head_size);
   require(config.positions == Positions::learned || config.head_size % 2 == 0, "head_size",
           config.head_size, "must be even: rotary positions turn pairs");
-  require(config.feed_forward > 0, "feed_forward", config.feed_forward, "must be at least 1");
-  require(config.vocabulary > 0, "vocabulary", config.vocabulary, "must be at least 1");
-  require(config.context > 0, "context", config.context, "must be at least 1");
+  require_between(1, most_columns, "feed_forward", config.feed_forward);
+  require_between(1, most_rows, "vocabulary", config.vocabulary);
+  require_between(1, most_rows, "context", config.context);
   if (!(config.dropout >= 0 && config.dropout < 1)) {
     throw input_error("model.dropout = " + std::to_string(config.dropout) +
                       " (must lie in [0, 1)). Use 0 for none");

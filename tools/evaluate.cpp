@@ -22,6 +22,7 @@ struct Options {
   int64_t batch = 0;
   int64_t most_tokens = 0;
   RunConfig run;
+  std::string device = "auto";
   std::string precision;                 // "": as in the run
   std::string packing;                   // "": as in the run
   std::optional<bool> mask_eot_targets;  // empty: as in the run
@@ -53,10 +54,12 @@ int64_t first_positive(int64_t a, int64_t b, int64_t otherwise) {
 }
 
 // What the command line does not say is as in the run's own evaluation, so that its bits are too.
-EvaluationOptions evaluation_options(const Options& options, const ModelDescription& run) {
+EvaluationOptions evaluation_options(const Options& options, const ModelDescription& run,
+                                     const CorpusDescription& corpus) {
   EvaluationOptions evaluation;
   const int64_t context = run.config.context;
-  const int64_t length = first_positive(options.sequence_length, run.sequence_length, context);
+  int64_t length = first_positive(options.sequence_length, run.sequence_length, context);
+  if (options.sequence_length == 0 && corpus.rows) length = std::min(length, corpus.rows->length);
   if (length > context) {
     throw input_error("--sequence-length " + std::to_string(length) + " (the model's context is " +
                       std::to_string(context) + "). Make it shorter");
@@ -64,14 +67,17 @@ EvaluationOptions evaluation_options(const Options& options, const ModelDescript
   evaluation.tokens_per_sequence = length;
   evaluation.batch = first_positive(options.batch, run.micro_batch, 8);
   evaluation.most_tokens = options.most_tokens;
-  evaluation.packing = row_packing(choice_of(options.packing, packing_names, run.packing));
+  const Packing packing = choice_of(options.packing, packing_names, run.packing);
+  evaluation.packing = row_packing(packing);
+  if (options.packing.empty()) evaluation.packing = packing_of(corpus, evaluation.packing);
   evaluation.mask_eot_targets = options.mask_eot_targets.value_or(run.mask_eot_targets);
   return evaluation;
 }
 
-// The device in the precision of the command line, or else of the run.
+// The device of the command line, in its precision or else the run's.
 std::unique_ptr<Ops> open_device(const Options& options, const ModelDescription& description) {
   RunConfig run = options.run;
+  run.device = choice_of(options.device, device_names, run.device);
   run.precision = choice_of(options.precision, precision_names, description.precision);
   return make_device(run);
 }
@@ -79,18 +85,21 @@ std::unique_ptr<Ops> open_device(const Options& options, const ModelDescription&
 TokenCorpus open_files(const Options& options, const ModelDescription& description,
                        const std::string& directory) {
   const std::vector<std::string> files = expand_paths(options.tokens);
-  if (all_shards(files)) return open_tokens(files, "");
-  return open_tokens(files, tokenizer_for(description, options.tokenizer, directory));
+  CorpusDescription otherwise;
+  otherwise.vocabulary = description.config.vocabulary;
+  if (all_shards(files)) return open_tokens(files, "", otherwise);
+  return open_tokens(files, tokenizer_for(description, options.tokenizer, directory), otherwise);
 }
 
 // Before the model is loaded.
-void check_documents(const TokenCorpus& corpus, const EvaluationOptions& evaluation,
+void check_documents(const CorpusDescription& corpus, const EvaluationOptions& evaluation,
                      const std::string& place) {
   StreamOptions stream;
+  stream.tokens_per_sequence = evaluation.tokens_per_sequence;
   stream.packing = evaluation.packing;
   stream.mask_eot_targets = evaluation.mask_eot_targets;
   try {
-    require_document_ends(corpus, stream);
+    require_streamable(corpus, stream);
   } catch (const Error& error) {
     throw error.at(place);
   }
@@ -101,15 +110,16 @@ int evaluate_model(const Options& options) {
   const std::string directory = model_directory(options.model, warnings);
   for (const std::string& warning : warnings) std::cerr << "warning: " << warning << "\n";
   const ModelDescription description = read_config_json(directory);
-  const EvaluationOptions evaluation = evaluation_options(options, description);
   const TokenCorpus corpus = open_files(options, description, directory);
-  check_documents(corpus, evaluation, options.tokens.front());
-  if (corpus.vocabulary > description.config.vocabulary) {
-    throw input_error(options.tokens.front() + ": holds token " +
-                      std::to_string(corpus.vocabulary - 1) + " (the model's vocabulary is " +
+  const CorpusDescription& data = corpus.description();
+  if (data.vocabulary > description.config.vocabulary) {
+    throw input_error(options.tokens.front() + ": has a vocabulary of " +
+                      std::to_string(data.vocabulary) + " (the model's is of " +
                       std::to_string(description.config.vocabulary) +
                       "). Use the tokenizer of the model");
   }
+  const EvaluationOptions evaluation = evaluation_options(options, description, data);
+  check_documents(data, evaluation, options.tokens.front());
   const auto ops = open_device(options, description);
   Model model(*ops, description.config, {evaluation.batch, evaluation.tokens_per_sequence});
   load_weights(model, directory);
@@ -129,7 +139,9 @@ int main(int argc, char* argv[]) {
   app.add_option("model", options.model,
                  "a run directory, a checkpoint or a Hugging Face model directory")
       ->required();
-  app.add_option("--tokens", options.tokens, "token shards (*.bin) or texts")->required();
+  app.add_option("--tokens", options.tokens,
+                 "token shards (*.bin), texts, or JSON lines (*.jsonl), also as .gz or .zst")
+      ->required();
   app.add_option("--tokenizer", options.tokenizer, "of texts; the model's own by default");
   app.add_option("--sequence-length", options.sequence_length,
                  "the run's by default, else the context")
@@ -145,6 +157,8 @@ int main(int argc, char* argv[]) {
   const CLI::Option* mask_flag =
       app.add_flag("--mask-eot-targets,!--no-mask-eot-targets", mask,
                    "do not score end-of-text, or do; the run's by default");
+  app.add_option("--device", options.device, "cpu, cuda, or auto: a GPU where there is one (auto)")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
   app.add_option("--precision", options.precision,
                  "fp32, bf16, or auto: bf16 on a GPU, fp32 on a CPU; the run's by default")
       ->check(CLI::IsMember({"auto", "fp32", "bf16"}));

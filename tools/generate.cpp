@@ -19,6 +19,7 @@ struct Options {
   std::string prompt;
   std::string tokenizer;
   SamplingOptions sampling;
+  std::string device = "auto";
   std::string precision = "auto";
   RunConfig run;
 };
@@ -38,11 +39,17 @@ int generate_text(const Options& options) {
   std::vector<int32_t> prompt;
   for (const uint16_t token : tokenizer->encode(options.prompt)) prompt.push_back(token);
   // An empty prompt: the beginning of a document.
+  if (prompt.empty() && tokenizer->end_of_text() < 0) {
+    throw input_error("--prompt \"\" (" + name +
+                      " has no end-of-text to begin after). Write the beginning of a text");
+  }
   if (prompt.empty()) prompt.push_back(tokenizer->end_of_text());
   SamplingOptions sampling = options.sampling;
+  sampling.vocabulary = tokenizer->vocabulary();
   sampling.end_of_text = tokenizer->end_of_text();
   RunConfig run = options.run;
-  run.precision = choice_of(options.precision, precision_names, PrecisionChoice::automatic);
+  run.device = choice_of(options.device, device_names, run.device);
+  run.precision = choice_of(options.precision, precision_names, run.precision);
   const auto ops = make_device(run);
   const int64_t tokens = std::min<int64_t>(description.config.context, 256);
   Model model(*ops, description.config, {1, tokens});
@@ -81,6 +88,8 @@ int main(int argc, char* argv[]) {
       ->check(CLI::NonNegativeNumber);
   app.add_option("--seed", options.sampling.seed, "of the random choices (0)");
   app.add_option("--tokenizer", options.tokenizer, "the model's own by default");
+  app.add_option("--device", options.device, "cpu, cuda, or auto: a GPU where there is one (auto)")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
   app.add_option("--precision", options.precision,
                  "fp32, bf16, or auto: bf16 on a GPU, fp32 on a CPU (auto)")
       ->check(CLI::IsMember({"auto", "fp32", "bf16"}));

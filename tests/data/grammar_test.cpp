@@ -8,13 +8,14 @@
 
 #include "catch.h"
 #include "kernels/error.h"
+#include "tests/data/corpora.h"
 
 namespace normlab {
 namespace {
 
 std::vector<std::string> documents(const TokenCorpus& corpus) {
   std::vector<std::string> texts(1);
-  for (const uint16_t token : corpus.tokens) {
+  for (const uint16_t token : test::tokens_of(corpus)) {
     if (token == 256) {
       texts.emplace_back();
     } else {
@@ -111,7 +112,7 @@ TEST_CASE("grammar: every text has exactly one derivation, and its probability i
     REQUIRE(parser.derivations == 1);
     surprise += parser.surprise;
   }
-  const auto tokens = static_cast<double>(made.corpus.validation.tokens.size());
+  const auto tokens = static_cast<double>(made.corpus.validation.size());
   CHECK(made.validation_cross_entropy == Approx(surprise / tokens).epsilon(1e-12));
 }
 
@@ -121,7 +122,7 @@ TEST_CASE("grammar: the entropy is the mean over many documents") {
   const GrammarCorpus made = make_grammar_corpus(100000, 0.99, 3);
   const std::vector<std::string> texts = documents(made.corpus.validation);
   const auto count = static_cast<double>(texts.size());
-  const double tokens = static_cast<double>(made.corpus.validation.tokens.size()) / count;
+  const double tokens = static_cast<double>(made.corpus.validation.size()) / count;
   const double mean = (made.validation_cross_entropy - made.entropy_per_token) * tokens;
   const size_t parsed = 300;
   double squares = 0;
@@ -141,11 +142,11 @@ TEST_CASE("grammar: a corpus is a function of its arguments") {
   const GrammarCorpus a = make_grammar_corpus(50, 0.1, 1);
   const GrammarCorpus b = make_grammar_corpus(50, 0.1, 1);
   const GrammarCorpus other = make_grammar_corpus(50, 0.1, 2);
-  CHECK(a.corpus.train.tokens == b.corpus.train.tokens);
-  CHECK(a.corpus.train.hash == b.corpus.train.hash);
-  CHECK(a.corpus.validation.tokens == b.corpus.validation.tokens);
+  CHECK(test::tokens_of(a.corpus.train) == test::tokens_of(b.corpus.train));
+  CHECK(a.corpus.train.hash() == b.corpus.train.hash());
+  CHECK(test::tokens_of(a.corpus.validation) == test::tokens_of(b.corpus.validation));
   CHECK(a.validation_cross_entropy == b.validation_cross_entropy);
-  CHECK(a.corpus.train.tokens != other.corpus.train.tokens);
+  CHECK(test::tokens_of(a.corpus.train) != test::tokens_of(other.corpus.train));
   CHECK(a.entropy_per_token == other.entropy_per_token);
 }
 
@@ -161,11 +162,11 @@ TEST_CASE("grammar: the last documents are for validation") {
   CHECK(parts.size() == 30);
   for (const std::string& text : documents(split.corpus.validation)) parts.push_back(text);
   CHECK(parts == documents(whole.corpus.train));
-  CHECK(whole.corpus.validation.tokens.empty());
+  CHECK(whole.corpus.validation.size() == 0);
   CHECK(whole.validation_cross_entropy == 0);
-  CHECK(split.corpus.train.document_starts.size() == 30);
-  CHECK(split.corpus.train.end_of_text == 256);
-  CHECK(split.corpus.train.tokenizer == "bytes");
+  CHECK(split.corpus.train.starts().size() == 30);
+  CHECK(split.corpus.train.description().end_of_text == 256);
+  CHECK(split.corpus.train.description().tokenizer == "bytes");
   CHECK(documents(make_grammar_corpus(10, 0.001, 9).corpus.validation).size() == 1);
   CHECK(documents(make_grammar_corpus(10, 0.999, 9).corpus.train).size() == 1);
 }

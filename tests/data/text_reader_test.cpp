@@ -12,11 +12,14 @@
 
 #include "catch.h"
 #include "kernels/error.h"
+#include "tests/data/corpora.h"
+#include "tests/data/packed.h"
 
 namespace normlab {
 namespace {
 
 namespace fs = std::filesystem;
+using namespace test;
 
 struct TemporaryDirectory {
   TemporaryDirectory() {
@@ -34,14 +37,13 @@ struct TemporaryDirectory {
 const std::unique_ptr<Tokenizer> kBytes = make_tokenizer("bytes");
 
 std::string document(const TokenCorpus& corpus, size_t index) {
-  const auto begin = corpus.tokens.begin() + corpus.document_starts.at(index);
-  const auto end = index + 1 < corpus.document_starts.size()
-                       ? corpus.tokens.begin() + corpus.document_starts[index + 1]
-                       : corpus.tokens.end();
-  REQUIRE(end - begin > 0);
-  CHECK(*(end - 1) == 256);
-  CHECK(std::count(begin, end, 256) == 1);
-  return kBytes->decode({begin, end});
+  const auto [begin, end] = Documents(corpus)[static_cast<int64_t>(index)];
+  std::vector<uint16_t> tokens(static_cast<size_t>(end - begin));
+  corpus.copy(begin, tokens);
+  REQUIRE(!tokens.empty());
+  CHECK(tokens.back() == 256);
+  CHECK(std::count(tokens.begin(), tokens.end(), 256) == 1);
+  return kBytes->decode(tokens);
 }
 
 std::string error_of(const std::vector<std::string>& files, double validation_fraction) {
@@ -63,14 +65,14 @@ TEST_CASE("text_reader: every file is a document, ended by end-of-text, in the o
   const std::string a = directory.write("a.txt", std::string("one\0\xFF\r\n", 7));
   const std::string b = directory.write("b.txt", "two");
   const TokenCorpus corpus = read_text({b, a}, *kBytes);
-  REQUIRE(corpus.document_starts == std::vector<int64_t>{0, 4});
+  REQUIRE(starts_of(corpus) == std::vector<int64_t>{0, 4});
   CHECK(document(corpus, 0) == "two");
   CHECK(document(corpus, 1) == std::string("one\0\xFF\r\n", 7));
-  CHECK(corpus.vocabulary == 257);
-  CHECK(corpus.end_of_text == 256);
-  CHECK(corpus.tokenizer == "bytes");
-  CHECK(corpus.hash == hash_tokens(corpus.tokens));
-  CHECK(corpus.hash != read_text({a, b}, *kBytes).hash);
+  CHECK(corpus.description().vocabulary == 257);
+  CHECK(corpus.description().end_of_text == 256);
+  CHECK(corpus.description().tokenizer == "bytes");
+  CHECK(corpus.description().tokenizer_hash == kBytes->hash());
+  CHECK(corpus.hash() != read_text({a, b}, *kBytes).hash());
 }
 
 TEST_CASE("text_reader: the two parts of a split are the file, nothing lost and nothing twice") {
@@ -84,7 +86,6 @@ TEST_CASE("text_reader: the two parts of a split are the file, nothing lost and 
   CHECK(train + validation == text);
   CHECK(train.back() == '\n');  // moved to a line break
   CHECK(std::abs(static_cast<double>(validation.size()) - 0.1 * text.size()) < 20);
-  CHECK(split.validation.hash == hash_tokens(split.validation.tokens));
 }
 
 TEST_CASE("text_reader: each file is split") {
@@ -117,9 +118,9 @@ TEST_CASE("text_reader: a fraction of 0 leaves validation empty") {
   const TemporaryDirectory directory;
   const SplitCorpus split = read_text({directory.write("a.txt", "a")}, *kBytes, 0);
   CHECK(document(split.train, 0) == "a");
-  CHECK(split.validation.tokens.empty());
-  CHECK(split.validation.document_starts.empty());
-  CHECK(split.validation.vocabulary == 257);
+  CHECK(split.validation.size() == 0);
+  CHECK(split.validation.starts().empty());
+  CHECK(split.validation.description().vocabulary == 257);
 }
 
 TEST_CASE("text_reader: what cannot be read or split is an input error that names the file") {
@@ -147,10 +148,39 @@ TEST_CASE("text_reader: a file without the right to read is an input error") {
   CHECK(contains(error_of({file}, 0), file + ": cannot be read"));
 }
 
+TEST_CASE("text_reader: JSON lines are a document each, of which the last are for validation") {
+  const TemporaryDirectory directory;
+  std::string lines;
+  for (const char* text : {"a", "b", "c", "d", "e"}) {
+    lines += "{\"text\": \"" + std::string(text) + "\"}\n";
+  }
+  const std::string file = directory.write("a.jsonl", lines);
+  const SplitCorpus split = read_text({file}, *kBytes, 0.4);
+  CHECK(tokens_of(split.train) == std::vector<uint16_t>{'a', 256, 'b', 256, 'c', 256});
+  CHECK(tokens_of(split.validation) == std::vector<uint16_t>{'d', 256, 'e', 256});
+  const TokenCorpus all = read_text({directory.write("b.txt", "x\ny"), file}, *kBytes);
+  CHECK(document(all, 0) == "x\ny");
+  CHECK(document(all, 1) == "a");
+  CHECK(document(all, 5) == "e");
+  CHECK(contains(error_of({file}, 0.05), file + ": too few documents to split (5"));
+  CHECK(contains(error_of({file}, 0.95), file + ": too few documents to split (5"));
+}
+
+TEST_CASE("text_reader: packed texts are unpacked before they are split") {
+  const TemporaryDirectory directory;
+  const std::string text = "aaaaaaaaa\nbbbbbbbbbb";
+  for (const std::string& file :
+       {directory.write("a.txt.gz", gzip_of(text)), directory.write("a.txt.zst", zstd_of(text))}) {
+    const SplitCorpus split = read_text({file}, *kBytes, 0.5);
+    CHECK(document(split.train, 0) == "aaaaaaaaa\n");
+    CHECK(document(split.validation, 0) == "bbbbbbbbbb");
+  }
+}
+
 TEST_CASE("text_reader: make_corpus keeps empty documents apart") {
   const TokenCorpus corpus = make_corpus({"a", "", "b"}, *kBytes);
-  CHECK(corpus.document_starts == std::vector<int64_t>{0, 2, 3});
-  CHECK(corpus.tokens == std::vector<uint16_t>{'a', 256, 256, 'b', 256});
+  CHECK(starts_of(corpus) == std::vector<int64_t>{0, 2, 3});
+  CHECK(tokens_of(corpus) == std::vector<uint16_t>{'a', 256, 256, 'b', 256});
 }
 
 }  // namespace

@@ -1,39 +1,19 @@
 #include "data/token_shards.h"
 
-#include <unistd.h>
-
-#include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <string>
 #include <vector>
 
 #include "catch.h"
 #include "kernels/error.h"
+#include "tests/data/corpora.h"
+#include "tests/data/temporary_directory.h"
 
 namespace normlab {
 namespace {
 
 namespace fs = std::filesystem;
-
-struct TemporaryDirectory {
-  TemporaryDirectory() {
-    std::string name = (fs::temp_directory_path() / "normlab_shards_XXXXXX").string();
-    path = mkdtemp(name.data());
-  }
-  ~TemporaryDirectory() { fs::remove_all(path); }
-  std::string file(const std::string& name) const { return (path / name).string(); }
-  fs::path path;
-};
-
-void write_bytes(const std::string& file, const std::string& bytes) {
-  std::ofstream(file, std::ios::binary) << bytes;
-}
-
-std::string read_bytes(const std::string& file) {
-  std::ifstream stream(file, std::ios::binary);
-  return {std::istreambuf_iterator<char>(stream), {}};
-}
+using namespace test;
 
 std::string little_endian(uint64_t value, int bytes) {
   std::string text;
@@ -51,21 +31,6 @@ std::string shard(uint32_t magic, uint32_t version, uint32_t promised,
   return bytes;
 }
 
-template <typename Call>
-std::string input_error_of(Call call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    CHECK(error.kind() == ErrorKind::input);
-    return error.what();
-  }
-  return "no error";
-}
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
 TEST_CASE("token_shards: a written shard has llm.c's bytes") {
   const TemporaryDirectory directory;
   const std::vector<uint16_t> tokens = {1, 513, 50256, 65535};
@@ -78,7 +43,7 @@ TEST_CASE("token_shards: writing replaces the old file and leaves nothing beside
   const std::string file = directory.file("a.bin");
   write_bytes(file, "old");
   write_shard(file, std::vector<uint16_t>{7, 8});
-  CHECK(read_shards({file}).tokens == std::vector<uint16_t>{7, 8});
+  CHECK(tokens_of(read_shards({file})) == std::vector<uint16_t>{7, 8});
   CHECK(std::distance(fs::directory_iterator(directory.path), {}) == 1);
 }
 
@@ -101,31 +66,12 @@ TEST_CASE("token_shards: shards are joined in the order given") {
   write_bytes(a, shard(20240520, 1, 3, {5, 6, 50256}));
   write_bytes(b, shard(20240520, 1, 2, {9, 0}));
   const TokenCorpus corpus = read_shards({b, a});
-  CHECK(corpus.tokens == std::vector<uint16_t>{9, 0, 5, 6, 50256});
-  CHECK(corpus.document_starts == std::vector<int64_t>{0});
-  CHECK(corpus.vocabulary == 50257);
-  CHECK(corpus.end_of_text == -1);
-  CHECK(corpus.hash == hash_tokens(std::vector<uint16_t>{9, 0, 5, 6, 50256}));
-  CHECK(corpus.hash != read_shards({a, b}).hash);
-}
-
-TEST_CASE("token_shards: the hash of a corpus covers its tokens and its documents' beginnings") {
-  TokenCorpus corpus;
-  corpus.tokens = {1, 2, 3, 4};
-  corpus.document_starts = {0, 2};
-  corpus.hash = hash_tokens(corpus.tokens);
-  TokenCorpus other = corpus;
-  CHECK(hash_corpus(other) == hash_corpus(corpus));
-  other.document_starts = {0, 3};
-  CHECK(hash_corpus(other) != hash_corpus(corpus));
-  other = corpus;
-  other.tokens[0] = 7;
-  other.hash = hash_tokens(other.tokens);
-  CHECK(hash_corpus(other) != hash_corpus(corpus));
-}
-
-TEST_CASE("token_shards: the hash is XXH3's of the tokens' bytes") {
-  CHECK(hash_tokens({}) == 0x2D06800538D394C2);  // published: XXH3_64bits of nothing
+  CHECK(tokens_of(corpus) == std::vector<uint16_t>{9, 0, 5, 6, 50256});
+  CHECK(corpus.starts().empty());
+  CHECK(corpus.description().vocabulary == 50257);
+  CHECK(corpus.description().end_of_text == -1);
+  CHECK(corpus.hash() == corpus_of({9, 0, 5, 6, 50256}).hash());
+  CHECK(corpus.hash() != read_shards({a, b}).hash());
 }
 
 TEST_CASE("token_shards: what is no whole shard is refused with the reason") {
@@ -160,9 +106,10 @@ TEST_CASE("token_shards: the vocabulary alone is that of the tokens, wherever th
     tokens[place] = 4000;
     write_shard(large, tokens);
     CHECK(shard_vocabulary({large}) == 4001);
-    CHECK(read_shards({large}).vocabulary == 4001);
+    CHECK(read_shards({large}).description().vocabulary == 4001);
   }
   CHECK(shard_vocabulary({small, large}) == 65536);
+  CHECK(read_shards({small, large}).description().vocabulary == 65536);
   CHECK(contains(input_error_of([] { shard_vocabulary({}); }), "no token shards given"));
 }
 

@@ -8,17 +8,18 @@
 
 #include "catch.h"
 #include "kernels/error.h"
+#include "tests/data/corpora.h"
 
 namespace normlab {
 namespace {
 
+using namespace test;
+
 // Token i of a corpus is i: what a batch shows then says where it comes from.
-TokenCorpus numbered(int64_t tokens, std::vector<int64_t> starts = {0}) {
-  TokenCorpus corpus;
-  for (int64_t i = 0; i < tokens; ++i) corpus.tokens.push_back(static_cast<uint16_t>(i));
-  corpus.document_starts = std::move(starts);
-  corpus.vocabulary = 65536;
-  return corpus;
+TokenCorpus numbered(int64_t count, std::vector<int64_t> starts = {0}, int32_t end_of_text = -1) {
+  std::vector<uint16_t> tokens;
+  for (int64_t i = 0; i < count; ++i) tokens.push_back(static_cast<uint16_t>(i));
+  return corpus_of(std::move(tokens), std::move(starts), end_of_text);
 }
 
 StreamOptions options_of(int64_t length, uint64_t seed = 1) {
@@ -235,8 +236,7 @@ TEST_CASE("token_stream: an unshuffled epoch that divides evenly ends with an em
 }
 
 TEST_CASE("token_stream: padded rows are documents, cut and filled up") {
-  TokenCorpus corpus = numbered(16, {0, 3, 8, 9, 15});  // 3, 5, 1, 6, 1 tokens
-  corpus.end_of_text = 99;
+  const TokenCorpus corpus = numbered(16, {0, 3, 8, 9, 15}, 99);  // 3, 5, 1, 6, 1 tokens
   StreamOptions options = options_of(4);
   options.packing = RowPacking::padded;
   options.shuffled = false;
@@ -251,8 +251,7 @@ TEST_CASE("token_stream: padded rows are documents, cut and filled up") {
 }
 
 TEST_CASE("token_stream: over a padded epoch every target within the row length is seen once") {
-  TokenCorpus corpus = numbered(100, {0, 10, 11, 40, 70, 75});
-  corpus.end_of_text = 200;
+  const TokenCorpus corpus = numbered(100, {0, 10, 11, 40, 70, 75}, 200);
   StreamOptions options = options_of(200);
   options.packing = RowPacking::padded;
   TokenStream stream(corpus, options);
@@ -264,10 +263,7 @@ TEST_CASE("token_stream: over a padded epoch every target within the row length 
 }
 
 TEST_CASE("token_stream: end-of-text is masked as a target, and only as that, where asked") {
-  TokenCorpus corpus;
-  corpus.tokens = {5, 9, 6, 9, 7};
-  corpus.document_starts = {0, 2, 4};
-  corpus.end_of_text = 9;
+  const TokenCorpus corpus = corpus_of({5, 9, 6, 9, 7}, {0, 2, 4}, 9);
   StreamOptions options = options_of(4);
   options.shuffled = false;
   const HostBatch plain = TokenStream(corpus, options).next(1);
@@ -282,8 +278,7 @@ TEST_CASE("token_stream: end-of-text is masked as a target, and only as that, wh
 
 TEST_CASE("token_stream: unknown ends of documents are neither padded after nor masked") {
   const TokenCorpus unknown = numbered(20);
-  TokenCorpus known = unknown;
-  known.end_of_text = 99;
+  const TokenCorpus known = numbered(20, {0}, 99);
   StreamOptions padded = options_of(4), masked = options_of(4);
   padded.packing = RowPacking::padded;
   masked.mask_eot_targets = true;

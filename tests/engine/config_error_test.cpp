@@ -74,7 +74,7 @@ TEST_CASE("config: a key that is planned is said to be not built yet") {
         "model.norm.branch=layerscale", "model.norm.post_layers=3", "model.norm.kind=dyt",
         "model.norm.kind=derf", "model.norm.placement=lns", "model.norm.placement=mix",
         "model.init.kind=depth_scaled", "parallel.zero_stage=2", "run.precision=pure_bf16",
-        "run.pure_bf16=weights", "data.tokenizer=gpt2:dir", "evaluation.reference_batch=64"}) {
+        "run.pure_bf16=weights", "evaluation.reference_batch=64"}) {
     CHECK(contains(override_complaint(assignment), "is not built yet"));
   }
   // What asks for nothing is granted.
@@ -85,6 +85,8 @@ TEST_CASE("config: a key that is planned is said to be not built yet") {
   CHECK(contains(override_complaint("diagnostics.every=5"), "Leave it out, or write 0"));
   CHECK(override_complaint("model.norm.branch=none") == "");
   CHECK(override_complaint("data.tokenizer=bytes") == "");
+  CHECK(contains(override_complaint("data.tokenizer=gpt2:dir"), "generated corpus is of bytes"));
+  CHECK(complaint(minimal, {"data.tokenizer=gpt2:dir", "data.text=[a.txt]"}) == "");
 }
 
 TEST_CASE("config: a wrong type names the value and the type that is wanted") {

@@ -188,3 +188,13 @@ TEST_CASE("config: differences names what changed but not what may change") {
   CHECK(
       differences("optimizer: {learning_rate: 1e-3}", "optimizer: {learning_rate: 0.001}").empty());
 }
+
+TEST_CASE("differences, identity: the tokenizer of shards may have moved, that of texts not") {
+  for (const bool shards : {true, false}) {
+    const std::string data = shards ? "data.train=[a.bin]" : "data.text=[a.txt]";
+    const std::string before = to_yaml(parse(minimal, {data, "data.tokenizer=gpt2:a"}));
+    const std::string after = to_yaml(parse(minimal, {data, "data.tokenizer=gpt2:b"}));
+    CHECK(differences(before, after).empty() == shards);
+    CHECK((identity(before) == identity(after)) == shards);
+  }
+}

@@ -16,25 +16,25 @@ constexpr double infinity = std::numeric_limits<double>::infinity();
 
 // Three documents of 5, 9 and 2 tokens, each with an end.
 TokenCorpus small_corpus() {
-  TokenCorpus corpus;
-  corpus.tokens = {1, 2, 3, 4, 18, 5, 6, 7, 8, 9, 10, 11, 12, 18, 13, 18};
-  corpus.document_starts = {0, 5, 14};
-  corpus.vocabulary = 19;
-  corpus.end_of_text = 18;
-  return corpus;
+  CorpusDescription description;
+  description.vocabulary = 19;
+  description.end_of_text = 18;
+  return {description, {1, 2, 3, 4, 18, 5, 6, 7, 8, 9, 10, 11, 12, 18, 13, 18}, {0, 5, 14}};
 }
 
 // Mean loss of predicting tokens [first, last) of the corpus, each from all since `from`.
 double mean_loss(SmallModel& model, const TokenCorpus& corpus, size_t from, size_t first,
                  size_t last) {
   double sum = 0;
+  std::vector<uint16_t> tokens(static_cast<size_t>(corpus.size()));
+  corpus.copy(0, tokens);
   for (size_t target = first; target < last; ++target) {
-    const auto begin = corpus.tokens.begin() + static_cast<ptrdiff_t>(from);
+    const auto begin = tokens.begin() + static_cast<ptrdiff_t>(from);
     const std::vector<float> logits =
-        model.logits({begin, corpus.tokens.begin() + static_cast<ptrdiff_t>(target)});
+        model.logits({begin, tokens.begin() + static_cast<ptrdiff_t>(target)});
     double total = 0;
     for (const float logit : logits) total += std::exp(double(logit));
-    sum += std::log(total) - double(logits[corpus.tokens[target]]);
+    sum += std::log(total) - double(logits[tokens[target]]);
   }
   return sum / static_cast<double>(last - first);
 }

@@ -66,6 +66,19 @@ TEST_CASE("sample: without temperature the likeliest, of equals the first") {
   CHECK(sample({1, 5, 7, 0}, {.temperature = 0}, 0.0) == 2);
 }
 
+TEST_CASE("sample: rows that only pad the vocabulary are never taken") {
+  SamplingOptions options;
+  options.vocabulary = 2;
+  for (const double temperature : {0.0, 1.0}) {
+    options.temperature = temperature;
+    CHECK(sample({1, 2, 9, 9}, options, 0.999) == 1);
+  }
+  options.top_k = 3;
+  CHECK(sample({2, 1, 9, 9}, options, 0) == 0);
+  options.vocabulary = 9;
+  CHECK(sample({1, 2, 9, 9}, options, 0.999) == 3);
+}
+
 TEST_CASE("sample: the largest uniform number below 1 gives a token") {
   CHECK(sample({0, 0, 0}, {}, std::nextafter(1.0, 0.0)) == 2);
   CHECK(sample({0, 0, -1000}, {}, std::nextafter(1.0, 0.0)) <= 2);

@@ -42,6 +42,14 @@ const json llama = {
     {"num_attention_heads", 4}, {"num_key_value_heads", 2}, {"intermediate_size", 23},
     {"vocab_size", 19},         {"rope_scaling", nullptr},  {"rope_theta", 500000.0}};
 
+json relative(const std::string& type) {
+  json base = llama;
+  base["model_type"] = type;
+  base["max_position_embeddings"] = 4096;
+  base.erase("rope_scaling");
+  return base;
+}
+
 std::string with(json base, const std::string& key, const json& value) {
   base[key] = value;
   return base.dump();
@@ -109,6 +117,7 @@ TEST_CASE("config.json: files of other programs are read with their defaults") {
   CHECK(first.norm.epsilon == 1e-5);
   CHECK(first.dropout == 0.1);
   CHECK(read(gpt2.dump()).tokenizer == "");
+  CHECK(read(gpt2.dump()).end_of_text == -1);
   CHECK(read(gpt2.dump()).sequence_length == 0);
   CHECK(read(gpt2.dump()).packing == Packing::concatenated);
   CHECK(!read(gpt2.dump()).mask_eot_targets);
@@ -127,6 +136,115 @@ TEST_CASE("config.json: files of other programs are read with their defaults") {
   CHECK(read(with(llama, "rope_parameters", rope)).config.rope_base == 7);
 }
 
+TEST_CASE("config.json: qwen2 has biases of queries, keys and values, mistral none") {
+  CHECK(read(relative("qwen2").dump()).config.biases == Biases::qkv);
+  const ModelDescription mistral = read(relative("mistral").dump());
+  CHECK(mistral.config.biases == Biases::none);
+  CHECK(mistral.config.family == Family::llama);
+  CHECK(json::parse(config_json(mistral)).at("model_type") == "mistral");
+  CHECK(json::parse(config_json(mistral)).at("sliding_window").is_null());
+  CHECK(read(with(relative("mistral"), "head_dim", 6)).config.head_size == 6);
+  CHECK(read(with(relative("qwen2"), "head_dim", 6)).config.head_size == 6);
+  // What transformers takes where a file says nothing.
+  json bare = relative("mistral");
+  bare["num_attention_heads"] = 16;
+  bare["head_dim"] = 4;
+  bare.erase("num_key_value_heads");
+  CHECK(read(bare.dump()).config.kv_heads == 8);
+  CHECK(read(with(bare, "num_key_value_heads", nullptr)).config.kv_heads == 16);
+  bare["sliding_window"] = nullptr;
+  bare.erase("max_position_embeddings");
+  CHECK(read(bare.dump()).config.context == 131072);
+  json qwen2 = relative("qwen2");
+  qwen2.erase("max_position_embeddings");
+  CHECK(read(qwen2.dump()).config.context == 32768);
+}
+
+TEST_CASE("config.json: a llama whose width its heads do not divide is a mistral to others") {
+  ModelConfig config = small_config(Family::llama);
+  config.width = 18;
+  CHECK(json::parse(config_json({config})).at("model_type") == "mistral");
+  check_same(read(config_json({config})).config, config);
+}
+
+TEST_CASE("config.json: a rope base is taken from where transformers takes it") {
+  json file = llama;
+  file["rope_parameters"] = {{"rope_type", "default"}};
+  CHECK(read(file.dump()).config.rope_base == 500000);
+  file["rope_parameters"] = {{"rope_theta", 7}, {"type", "default"}, {"partial_rotary_factor", 1}};
+  CHECK(read(file.dump()).config.rope_base == 7);
+  file["rope_scaling"] = json::object();
+  CHECK(read(file.dump()).config.rope_base == 7);
+  file["rope_scaling"] = {{"type", "default"}, {"rope_theta", 9}};
+  CHECK(read(file.dump()).config.rope_base == 9);
+  file.erase("rope_scaling");
+  file.erase("rope_parameters");
+  file.erase("rope_theta");
+  CHECK(read(file.dump()).config.rope_base == 10000);
+}
+
+TEST_CASE("config.json: a sliding window is refused only where it cuts something off") {
+  const auto complaint = [](json base, const std::vector<std::pair<std::string, json>>& more) {
+    for (const auto& [key, value] : more) base[key] = value;
+    return complaint_about(base.dump());
+  };
+  const json mistral = relative("mistral");
+  CHECK(complaint(mistral, {}) == "");  // the default of 4096 is the context
+  CHECK(complaint(mistral, {{"sliding_window", 4096}}) == "");
+  CHECK(complaint(mistral, {{"sliding_window", nullptr}, {"max_position_embeddings", 4097}}) == "");
+  CHECK(has(complaint(mistral, {{"sliding_window", 4095}}),
+            "sliding_window = 4095 (attention within a window shorter than the context of 4096 is "
+            "not computed here). Use a model without it"));
+  CHECK(has(complaint(mistral, {{"max_position_embeddings", 4097}}),
+            "sliding_window = 4096 (attention within a window shorter than the context of 4097, "
+            "mistral's default, is not computed here)"));
+  CHECK(has(complaint(llama, {{"sliding_window", 3}}), "sliding_window = 3"));
+  CHECK(complaint(llama, {{"sliding_window", nullptr}}) == "");
+
+  const json qwen2 = relative("qwen2");
+  CHECK(complaint(qwen2, {{"sliding_window", 3}}) == "");
+  CHECK(complaint(qwen2, {{"use_sliding_window", false}, {"sliding_window", 3}}) == "");
+  const std::vector<std::pair<std::string, json>> slides = {{"use_sliding_window", true},
+                                                            {"sliding_window", 3}};
+  CHECK(complaint(qwen2, slides) == "");  // from layer 28 on, and there are two
+  json first = qwen2;
+  first["max_window_layers"] = 1;
+  CHECK(has(complaint(first, slides), "sliding_window = 3"));
+  first["layer_types"] = {"full_attention", "full_attention"};
+  CHECK(complaint(first, slides) == "");
+  first["layer_types"] = {"full_attention", "sliding_attention"};
+  CHECK(has(complaint(first, slides), "sliding_window = 3"));
+  first["layer_types"] = {"full_attention", "linear_attention"};
+  CHECK(has(complaint(first, {}), "layer_types = "));
+}
+
+TEST_CASE("config.json: keys that change no logits are ignored") {
+  for (const auto& [key, value] : std::vector<std::pair<std::string, json>>{
+           {"use_cache", false},
+           {"pretraining_tp", 2},
+           {"task_specific_params", {{"text-generation", {{"max_length", 50}}}}},
+           {"pruned_heads", json::object()},
+           {"quantization_config", nullptr},
+           {"is_encoder_decoder", false},
+           {"somebody's own", {1, 2}}}) {
+    INFO(key);
+    CHECK(complaint_about(with(gpt2, key, value)) == "");
+    CHECK(complaint_about(with(llama, key, value)) == "");
+  }
+  CHECK(complaint_about(with(gpt2, "hidden_size", 16)) == "");
+}
+
+TEST_CASE("config.json: ids that begin and end a text are read and written") {
+  ModelDescription description = read(with(llama, "eos_token_id", json::array({2, 3})));
+  CHECK(description.begin_of_text == -1);
+  CHECK(description.end_of_text == 2);
+  description.begin_of_text = 0;
+  const json written = json::parse(config_json(description));
+  CHECK(written.at("bos_token_id") == 0);
+  CHECK(written.at("eos_token_id") == 2);
+  CHECK(json::parse(config_json({small_config(Family::gpt2)})).at("eos_token_id").is_null());
+}
+
 TEST_CASE("config.json: a feature that is not computed is an error that names its key") {
   const auto refused = [](const json& base, const std::string& key, const json& value) {
     INFO(key << " = " << value.dump());
@@ -134,6 +252,22 @@ TEST_CASE("config.json: a feature that is not computed is an error that names it
     INFO(message);
     CHECK(has(message, "config.json: " + key + " = " + value.dump()));
   };
+  for (const json& base : {gpt2, llama, relative("mistral"), relative("qwen2")}) {
+    refused(base, "quantization_config", {{"quant_method", "gptq"}});
+    refused(base, "per_layer_config", {{"0", {{"head_dim", 3}}}});
+    refused(base, "pruned_heads", {{"1", {0}}});
+    refused(base, "is_encoder_decoder", true);
+  }
+  for (const char* type : {"mistral", "qwen2"}) {
+    refused(relative(type), "rope_parameters", {{"rope_type", "linear"}, {"factor", 2.0}});
+    refused(relative(type), "hidden_act", "gelu");
+  }
+  refused(gpt2, "reorder_and_upcast_attn", true);
+  refused(gpt2, "hidden_size", 32);
+  refused(llama, "partial_rotary_factor", 0.5);
+  refused(llama, "rope_parameters", {{"rope_type", "default"}, {"partial_rotary_factor", 0.5}});
+  refused(llama, "rope_scaling", {{"type", "linear"}, {"factor", 2.0}});
+  refused(llama, "layer_types", {"full_attention", "chunked_attention"});
   refused(gpt2, "activation_function", "gelu");
   refused(gpt2, "activation_function", "relu");
   refused(gpt2, "scale_attn_weights", false);
@@ -155,6 +289,7 @@ TEST_CASE("config.json: what is missing or of another type is named") {
     CHECK(has(complaint_about(less.dump()), key));
     CHECK(has(complaint_about(with(gpt2, key, "many")), key));
     CHECK(has(complaint_about(with(gpt2, key, 1.5)), key));
+    CHECK(has(complaint_about(with(gpt2, key, 5'000'000'000)), key + " = 5000000000 (no model"));
   }
   CHECK(has(complaint_about(with(gpt2, "n_head", 3)), "n_head"));
   CHECK(has(complaint_about(with(gpt2, "n_head", 0)), "n_head"));

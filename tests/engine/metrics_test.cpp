@@ -1,11 +1,14 @@
 #include "engine/metrics.h"
 
 #include <filesystem>
+#include <limits>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <sstream>
 
 #include "catch.h"
 #include "engine/files.h"
+#include "event_records.h"
 #include "kernels/error.h"
 #include "temporary_folder.h"
 
@@ -19,6 +22,26 @@ std::vector<nlohmann::json> rows_of(const TemporaryFolder& folder) {
   std::vector<nlohmann::json> rows;
   for (std::string line; std::getline(lines, line);) rows.push_back(nlohmann::json::parse(line));
   return rows;
+}
+
+// Messages of the event files in the order of their names.
+std::vector<std::string> events_of(const TemporaryFolder& folder) {
+  std::set<std::string> files;
+  for (const auto& entry : std::filesystem::directory_iterator(folder.path())) {
+    const std::string name = entry.path().filename().string();
+    if (name.find("tfevents") != std::string::npos) files.insert(entry.path().string());
+  }
+  std::vector<std::string> messages;
+  for (const std::string& file : files) {
+    for (const std::string& message : messages_of(read_file(file))) messages.push_back(message);
+  }
+  return messages;
+}
+
+bool holds(const std::string& message, const std::string& tag, float value) {
+  std::string bytes = tag + "\x15";
+  bytes.append(reinterpret_cast<const char*>(&value), sizeof(value));
+  return message.find(static_cast<char>(tag.size()) + bytes) != std::string::npos;
 }
 
 }  // namespace
@@ -54,4 +77,38 @@ TEST_CASE("metrics: rows that cannot be brought to the disk are an error") {
   std::filesystem::remove(folder.path() + "/metrics.jsonl");
   folder.write("metrics.jsonl", "");
   metrics.sync();
+}
+
+TEST_CASE("metrics: the numbers of rows go to an event file beside") {
+  const TemporaryFolder folder;
+  const double infinite = std::numeric_limits<double>::infinity();
+  {
+    Metrics metrics(folder.path(), 0, 0);
+    metrics.write({.step = 1,
+                   .tokens = 256,
+                   .loss = 5.5,
+                   .learning_rate = 0.001,
+                   .gradient_norm = 2.25,
+                   .tokens_per_second = 1000,
+                   .seconds = 1,
+                   .validation_loss = {{"validation", 6.5}}});
+    metrics.write_event(1, "resume", "is no number");
+    metrics.write_skipped_step(2, 8, "nor is this");
+  }
+  {
+    Metrics metrics(folder.path(), 1, 8);
+    metrics.write_validation(1, {{"pile", infinite}, {"owt", 3}});
+    metrics.sync();
+  }
+  const auto events = events_of(folder);
+  REQUIRE(events.size() == 6);  // version, start, row; version, start, validation
+  CHECK(events[1].ends_with(bytes_of("10 01 3a 02 08 01")));
+  CHECK(holds(events[2], "train/loss", 5.5f));
+  CHECK(holds(events[2], "train/learning_rate", 0.001f));
+  CHECK(holds(events[2], "train/gradient_norm", 2.25f));
+  CHECK(holds(events[2], "train/tokens_per_second", 1000.0f));
+  CHECK(holds(events[2], "validation/loss", 6.5f));
+  CHECK(events[4].ends_with(bytes_of("10 02 3a 02 08 01")));
+  CHECK(holds(events[5], "validation/owt", 3.0f));
+  CHECK(holds(events[5], "validation/pile", static_cast<float>(infinite)));
 }

@@ -10,6 +10,7 @@
 #include <fstream>
 
 #include "catch.h"
+#include "engine/stored_numbers.h"
 #include "temporary_folder.h"
 
 using namespace normlab;
@@ -125,6 +126,58 @@ TEST_CASE("safetensors: all 65536 halves and bfloats convert exactly") {
   SafetensorsFile file(path);
   check_all(file.read("half"), 5, 10);
   check_all(file.read("brain"), 8, 7);
+}
+
+TEST_CASE("safetensors: all halves and bfloats are written as they were read, others rounded") {
+  for (const StoredType type : {StoredType::f16, StoredType::bf16}) {
+    std::vector<float> numbers(65536);
+    const std::vector<uint16_t> bits = all_16_bits();
+    read_numbers(numbers, std::as_bytes(std::span(bits)), type);
+    std::vector<uint16_t> back(bits.size());
+    write_numbers(std::as_writable_bytes(std::span(back)), numbers, type);
+    int wrong = 0;
+    for (size_t i = 0; i < bits.size(); ++i) {
+      wrong += back[i] == bits[i] || std::isnan(numbers[i]) ? 0 : 1;
+      // Between a half and the next: to the nearer, and from the middle to the even one.
+      const float next = i + 1 < bits.size() ? numbers[i + 1] : 0;
+      if ((i & 0x7fff) + 1 >= 0x7c00 || !std::isfinite(next)) continue;
+      const float middle = (numbers[i] + next) / 2;
+      const float points[] = {std::nextafter(middle, numbers[i]), middle,
+                              std::nextafter(middle, next)};
+      uint16_t rounded[3];
+      write_numbers(std::as_writable_bytes(std::span(rounded)), points, type);
+      const uint16_t even = bits[i + (i % 2)];
+      wrong += rounded[0] == bits[i] && rounded[1] == even && rounded[2] == bits[i + 1] ? 0 : 1;
+    }
+    CHECK(wrong == 0);
+  }
+  const float beyond[] = {65519.996f, 65520, -1e30f, INFINITY, NAN, 2.98e-8f, 2.99e-8f};
+  uint16_t halves[7];
+  write_numbers(std::as_writable_bytes(std::span(halves)), beyond, StoredType::f16);
+  CHECK(std::vector<uint16_t>(halves, halves + 7) ==
+        std::vector<uint16_t>{0x7bff, 0x7c00, 0xfc00, 0x7c00, 0x7e00, 0, 1});
+}
+
+TEST_CASE("safetensors: parts of a tensor are read, and a disk that fails is no wrong input") {
+  TemporaryFolder folder;
+  const std::string path = folder.path() + "/a.safetensors";
+  write_safetensors(path, {tensor<float>("a", StoredType::f32, {2, 3}, {1, 2, 3, 4, 5, 6})});
+  const SafetensorsFile file(path);
+  std::vector<float> part(2);
+  file.read(part, "a", 3);
+  CHECK(part == std::vector<float>{4, 5});
+  file.read(part, "a", 4);
+  CHECK(part == std::vector<float>{5, 6});
+  CHECK_THROWS_AS(file.read(part, "a", 5), Error);
+  CHECK_THROWS_AS(file.read(part, "a", -1), Error);
+  std::filesystem::resize_file(path, 20);
+  try {
+    file.read(part, "a", 4);
+    FAIL("numbers that are gone were read");
+  } catch (const Error& problem) {
+    CHECK(problem.kind() == ErrorKind::failure);
+    CHECK(std::string(problem.what()).find("it has become shorter") != std::string::npos);
+  }
 }
 
 TEST_CASE("safetensors: the hash is XXH3 of the whole file") {

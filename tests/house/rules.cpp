@@ -42,12 +42,13 @@ const std::vector<Package> packages = {
     // The emulator's NCCL is built on MPI.
     {"NCCL and MPI", {"nccl", "mpi.h"}, {"engine/communicator", "tests/emulator/"}},
     {"yaml-cpp", {"yaml-cpp/"}, {"engine/yaml_tree"}},
-    // tests/engine recomputes the engine's checksums, as a witness.
-    {"xxhash", {"xxhash", "xxh3"}, {"data/", "engine/", "tests/engine/"}},
+    // Tests recompute checksums, as a witness.
+    {"xxhash", {"xxhash", "xxh3"}, {"data/", "engine/", "tests/data/", "tests/engine/"}},
     {"PCRE2", {"pcre2"}, {"data/"}},
     {"SentencePiece", {"sentencepiece"}, {"data/"}},
-    {"zlib", {"zlib", "zconf"}, {"data/"}},
-    {"zstd", {"zstd", "zdict"}, {"data/"}},
+    // tests/data packs what data/ unpacks.
+    {"zlib", {"zlib", "zconf"}, {"data/", "tests/data/"}},
+    {"zstd", {"zstd", "zdict"}, {"data/", "tests/data/"}},
     {"nlohmann-json", {"nlohmann/"}, {"data/", "engine/", "tools/", "tests/"}},
     {"CLI11", {"CLI/"}, {"tools/"}},
     {"Catch2", {"catch2/"}, {"tests/catch/"}},

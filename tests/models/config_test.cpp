@@ -85,6 +85,28 @@ TEST_CASE("validate: a model that can be passes") {
   CHECK(message(odd).empty());
 }
 
+TEST_CASE("validate: no dimension is beyond what 64 bits can count") {
+  const auto most = [](int64_t ModelConfig::*dimension, int64_t value) {
+    return message_after([&](ModelConfig& config) { config.*dimension = value; });
+  };
+  CHECK(most(&ModelConfig::layers, 65'536).empty());
+  CHECK(most(&ModelConfig::layers, 65'537) ==
+        "model.layers = 65537 (must be at most 65536). Change it, or name a model.size");
+  for (const auto dimension : {&ModelConfig::width, &ModelConfig::feed_forward}) {
+    CHECK(most(dimension, 1 << 20).empty());
+    CHECK(most(dimension, (1 << 20) + 1).find("(must be at most 1048576)") != std::string::npos);
+  }
+  for (const auto dimension : {&ModelConfig::vocabulary, &ModelConfig::context}) {
+    CHECK(most(dimension, 1 << 24).empty());
+    CHECK(most(dimension, (1 << 24) + 1).find("(must be at most 16777216)") != std::string::npos);
+  }
+  CHECK(most(&ModelConfig::heads, (1 << 20) + 2).find("model.heads = ") == 0);
+  // Of 2 heads together.
+  CHECK(most(&ModelConfig::head_size, 1 << 19).empty());
+  CHECK(most(&ModelConfig::head_size, (1 << 19) + 2).find("(must be at most 524288)") !=
+        std::string::npos);
+}
+
 TEST_CASE("validate: every dimension must be at least 1") {
   const std::vector<std::pair<std::string, int64_t ModelConfig::*>> dimensions{
       {"layers", &ModelConfig::layers},

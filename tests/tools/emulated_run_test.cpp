@@ -87,3 +87,43 @@ TEST_CASE("evaluate on the emulated GPU: gives the run's last validation loss bi
   REQUIRE(found.exit_code == 0);
   CHECK(nlohmann::json::parse(found.out).at("loss") == numbers(run, "validation_loss").back());
 }
+
+TEST_CASE("evaluate on the emulated GPU: --device says where the model works") {
+  const TinyRun run({"schedule.stop_step=3", "checkpoint.every=3"});
+  run.trained();
+  const std::string text = run.folder().write("text.txt", story(20));
+  const auto loss = [&](const std::string& evaluate, const std::string& device) {
+    const Finished found =
+        normlab::test::run({program(evaluate), run.directory(), "--tokens", text, "--device",
+                            device, "--precision", "fp32", "--json"});
+    INFO(found.err);
+    REQUIRE(found.exit_code == 0);
+    return nlohmann::json::parse(found.out).at("loss").get<double>();
+  };
+  const double on_cpu = loss("evaluate", "auto");
+  CHECK(loss("evaluate_emulated", "cpu") == on_cpu);
+  const double on_gpu = loss("evaluate_emulated", "cuda");
+  CHECK(on_gpu != on_cpu);  // another order of sums
+  CHECK(on_gpu == Approx(on_cpu).epsilon(1e-5));
+  CHECK(loss("evaluate_emulated", "auto") == on_gpu);
+}
+
+TEST_CASE("generate on the emulated GPU: both families write the CPU's text") {
+  for (const Overrides& family : {Overrides{}, llama}) {
+    const TinyRun run(joined(family, {"schedule.total_steps=60"}));
+    run.trained();
+    const auto text = [&](const std::string& generate, const std::string& device) {
+      // Longer than the context: the cache is filled and begun anew.
+      const Finished found = normlab::test::run({program(generate), run.directory(), "--prompt",
+                                                 "The ", "--tokens", "40", "--device", device,
+                                                 "--precision", "fp32", "--temperature", "0"});
+      INFO(found.err);
+      REQUIRE(found.exit_code == 0);
+      return found.out;
+    };
+    const std::string expected = text("generate", "cpu");
+    CHECK(expected.size() > 10);
+    CHECK(text("generate_emulated", "cuda") == expected);
+    CHECK(text("generate_emulated", "auto") == expected);
+  }
+}

@@ -75,6 +75,9 @@ TEST_CASE("metrics.jsonl: is on the disk before the checkpoint has its name") {
   const size_t synced = calls.find("/metrics.jsonl>) = 0");
   REQUIRE(synced != std::string::npos);
   CHECK(synced < calls.find("/.partial-step-00000010\""));
+  const size_t events_synced = calls.find(".normlab>) = 0");
+  REQUIRE(events_synced != std::string::npos);
+  CHECK(events_synced < calls.find("/.partial-step-00000010\""));
 }
 
 TEST_CASE("metrics.jsonl: named validation sets are reported by name") {

@@ -192,9 +192,13 @@ TEST_CASE("README, quickstart: the examples of plans and of a shorter run are wh
   REQUIRE(lines.size() >= 2);
   // In another directory than a plain quickstart's, which is finished.
   CHECK(lines[0].find("run.directory=") != std::string::npos);
+  const TemporaryFolder folder;
+  const std::string text = folder.write("my.txt", "any text");  // which a plan does not read
   for (const std::string& line : lines) {
     std::istringstream words(line);
     std::vector<std::string> command{std::istream_iterator<std::string>(words), {}};
+    std::replace(command.begin(), command.end(), std::string("data.text=my.txt"),
+                 "data.text=" + text);
     command[0] = program("train");
     command[1] = root + "/" + command[1];
     const Finished finished = normlab::test::run(command);
@@ -275,4 +279,22 @@ TEST_CASE("evaluate, generate: a run whose newest checkpoint is damaged gives th
   const Finished finished = generate(run, {"--prompt", "a", "--tokens", "3"});
   CHECK(finished.exit_code == 0);
   CHECK(finished.err.find(run.checkpoint(60)) != std::string::npos);
+}
+
+TEST_CASE("evaluate, generate: a device that the build does not have is told so") {
+  const TinyRun run({"schedule.stop_step=1"});
+  run.trained();
+  if (normlab::test::run({program("train"), "--version"}).out.find("no CUDA part") ==
+      std::string::npos) {
+    return;  // a build with a CUDA part: what it says depends on the machine
+  }
+  const Overrides asks = {"--device", "cuda"};
+  Overrides tokens = {program("evaluate"), run.directory(), "--tokens", run.recipe()};
+  tokens.insert(tokens.end(), asks.begin(), asks.end());
+  for (const Finished& finished : {normlab::test::run(tokens), generate(run, asks)}) {
+    INFO(finished.err);
+    CHECK(finished.exit_code == 2);
+    CHECK(finished.err.find("device = cuda (this build has no CUDA part") != std::string::npos);
+  }
+  CHECK(generate(run, {"--device", "tpu"}).exit_code == 2);
 }

@@ -5,6 +5,7 @@
 #include "catch.h"
 #include "data/text_reader.h"
 #include "data/token_shards.h"
+#include "tests/data/corpora.h"
 #include "tests/tools/tiny_run.h"
 
 using namespace normlab;
@@ -30,7 +31,7 @@ TEST_CASE("train: a run interrupted around an epoch's edge goes on bit for bit")
   // Two shards of 33 and 37 sequences of 32 tokens: an epoch is 8.75 steps of 8 sequences.
   const TemporaryFolder shards;
   const std::string text = shards.write("text.txt", story(90));
-  const std::vector<uint16_t> tokens = read_text({text}, *make_tokenizer("bytes")).tokens;
+  const std::vector<uint16_t> tokens = tokens_of(read_text({text}, *make_tokenizer("bytes")));
   const std::span<const uint16_t> all(tokens);
   REQUIRE(tokens.size() >= 70 * 32 + 1);
   write_shard(shards.path() + "/train-0.bin", all.subspan(0, 33 * 32 + 5));

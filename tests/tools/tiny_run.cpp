@@ -7,6 +7,7 @@
 #include "data/text_reader.h"
 #include "data/token_shards.h"
 #include "engine/hash.h"
+#include "tests/data/corpora.h"
 
 namespace normlab::test {
 namespace {
@@ -123,7 +124,8 @@ std::string story(int lines) {
 
 void write_validation_shard(const std::string& shard, const std::string& text_file) {
   const double fraction = 0.1;  // data.validation_fraction's default
-  write_shard(shard, read_text({text_file}, *make_tokenizer("bytes"), fraction).validation.tokens);
+  write_shard(shard,
+              tokens_of(read_text({text_file}, *make_tokenizer("bytes"), fraction).validation));
 }
 
 }  // namespace normlab::test

@@ -1,0 +1,17 @@
+#include "engine/checkpoint_state.h"
+
+#include "catch.h"
+#include "temporary_folder.h"
+
+using namespace normlab;
+using namespace normlab::test;
+
+TEST_CASE("checkpoint state: a text that nests without end is damage") {
+  const TemporaryFolder folder;
+  std::string text = state_text({}, {});
+  const std::string nested = std::string(1'000'000, '[') + std::string(1'000'000, ']');
+  text.replace(text.find("[]"), 2, nested);
+  folder.write("state.json", text);
+  CHECK(inspect_checkpoint(folder.path()).damage ==
+        folder.path() + "/state.json: differs from its own checksum");
+}

@@ -1,0 +1,54 @@
+#include "engine/hugging_face.h"
+#include "models/parameter.h"
+#include "tests/fuzz/format.h"
+
+namespace normlab::fuzz {
+
+Format config_json_format(const std::string& folder) {
+  const std::string path = folder + "/config.json";
+  Format format;
+  for (const char* model : {"gpt2", "llama", "llama_tied", "mistral", "qwen2"}) {
+    const std::string text =
+        read_bytes(std::string(SOURCE_DIRECTORY) + "/tests/golden/" + model + "/config.json");
+    format.files.push_back(text);
+    write_bytes(path, text);
+    format.files.push_back(config_json(read_config_json(folder)));
+  }
+  format.files.push_back("{\"model_type\": \"llama\", \"rope_scaling\": " +
+                         std::string(20000, '[') + std::string(20000, ']') + "}");
+  format.tokens = {"\"gpt2\"",
+                   "\"llama\"",
+                   "\"mistral\"",
+                   "\"qwen2\"",
+                   "\"normlab\"",
+                   "null",
+                   "true",
+                   "false",
+                   "\"rope_type\"",
+                   "\"linear\"",
+                   "\"rope_scaling\"",
+                   "\"sliding_window\"",
+                   "\"n_layer\"",
+                   "\"post\"",
+                   "\"layernorm\"",
+                   "{",
+                   "}",
+                   "[",
+                   "]",
+                   ",",
+                   ":",
+                   "\"",
+                   "-",
+                   "\"bf16\""};
+  format.read = [path, folder](const std::string& bytes) {
+    write_bytes(path, bytes);
+    const ModelDescription description = read_config_json(folder);
+    config_json(description);
+    // What a program asks next, before it makes a model.
+    parameter_count(description.config);
+    file_names(description.config);
+  };
+  return format;
+}
+
+}  // namespace normlab::fuzz

@@ -1,0 +1,46 @@
+// Random mistakes in files, a function of seed and number alone.
+#pragma once
+
+#include <cstdint>
+#include <random>
+#include <string>
+#include <vector>
+
+namespace normlab::fuzz {
+
+class Mutator {
+ public:
+  // `seeds`: sound files, at least one; `tokens`: pieces of text that mean something to a reader.
+  Mutator(const std::vector<std::string>& seeds, const std::vector<std::string>& tokens)
+      : seeds_(seeds), tokens_(tokens) {}
+
+  // One of the sound files with one to eight mistakes: flipped bits, cut ends, blocks that are
+  // taken out, doubled, moved or come from another file, extreme integers and tokens. At most twice
+  // the longest file plus a kibibyte.
+  std::string mutated(uint64_t seed, uint64_t number);
+
+ private:
+  using Change = void (Mutator::*)(std::string&);
+
+  void flip_bit(std::string& file);
+  void set_byte(std::string& file);
+  void truncate(std::string& file);
+  void remove_block(std::string& file);
+  void repeat_block(std::string& file);
+  void insert_noise(std::string& file);
+  void splice(std::string& file);
+  void overwrite_integer(std::string& file);
+  void replace_digits(std::string& file);
+  void insert_token(std::string& file);
+  void replace_by_token(std::string& file);
+
+  size_t below(size_t bound);  // 0 where the bound is 0
+  size_t place_in(const std::string& file) { return below(file.size() + 1); }
+  size_t length_from(const std::string& file, size_t place);
+
+  std::vector<std::string> seeds_;
+  std::vector<std::string> tokens_;
+  std::mt19937_64 random_;
+};
+
+}  // namespace normlab::fuzz

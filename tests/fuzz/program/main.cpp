@@ -1,0 +1,90 @@
+// fuzz [FORMAT…] [--files N] [--seconds S] [--seed K] [--first I] [--keep DIR]
+// fuzz FORMAT --read FILE
+// Gives broken files to the readers of each format (of all of them by default); prints each file
+// that a reader fails on, keeps it in DIR (where the program runs), and ends with 1 where there was
+// one. --read gives one file as it is, in this process, for a debugger.
+#include <filesystem>
+#include <iostream>
+
+#include "tests/engine/temporary_folder.h"
+#include "tests/fuzz/harness.h"
+
+namespace normlab::fuzz {
+namespace {
+
+struct Options {
+  std::vector<std::string> formats;
+  Limits limits;
+  std::string keep = ".";
+  std::string read;
+};
+
+Options parse(const std::vector<std::string>& arguments) {
+  Options options;
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    const std::string& argument = arguments[i];
+    if (!argument.starts_with("--")) {
+      options.formats.push_back(argument);
+      continue;
+    }
+    const std::string& value = arguments.at(++i);
+    if (argument == "--files")
+      options.limits.files = std::stoull(value);
+    else if (argument == "--seconds")
+      options.limits.seconds = std::stod(value);
+    else if (argument == "--seed")
+      options.limits.seed = std::stoull(value);
+    else if (argument == "--first")
+      options.limits.first = std::stoull(value);
+    else if (argument == "--keep")
+      options.keep = value;
+    else if (argument == "--read")
+      options.read = value;
+    else
+      throw std::invalid_argument(argument + " is not known");
+  }
+  if (options.formats.empty()) options.formats = format_names();
+  return options;
+}
+
+// Whether no reader failed.
+bool fuzz_format(const std::string& name, const Options& options) {
+  const test::TemporaryFolder folder;
+  const Format format = make_format(name, folder.path());
+  const Report report = fuzz(format, options.limits);
+  for (const Failure& failure : report.failures) {
+    const std::string kept =
+        options.keep + "/fuzz-" + name + "-" + std::to_string(failure.number) + ".input";
+    write_bytes(kept, failure.file);
+    std::cout << "FAILED " << name << ": file " << failure.number << " of seed "
+              << options.limits.seed << " (" << kept << "): " << failure.reason << "\n";
+  }
+  std::cout << name << ": " << report.files << " files of seed " << options.limits.seed << ", "
+            << report.accepted << " accepted, " << report.failures.size() << " failures"
+            << std::endl;
+  return report.failures.empty() && report.files > 0;
+}
+
+int run(const Options& options) {
+  if (!options.read.empty()) {
+    const test::TemporaryFolder folder;
+    make_format(options.formats.front(), folder.path()).read(read_bytes(options.read));
+    std::cout << "accepted\n";
+    return 0;
+  }
+  bool good = true;
+  for (const std::string& name : options.formats) good = fuzz_format(name, options) && good;
+  return good ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace normlab::fuzz
+
+int main(int argc, char* argv[]) {
+  try {
+    return normlab::fuzz::run(normlab::fuzz::parse({argv + 1, argv + argc}));
+  } catch (const std::exception& error) {
+    std::cerr << "fuzz: " << error.what() << "\n";
+    return 2;
+  }
+}
