@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from cuda_mutants import CUDA_MISTAKES
+from prepare_mutants import PREPARE_MISTAKES
 
 KERNELS = "test_kernels"
 MODELS = "test_models"
@@ -231,3 +232,5 @@ MUTANTS = [
 
 MUTANTS += [one(name, "test_cuda", tests, "kernels/cuda/" + file, original, replacement)
             for name, tests, file, original, replacement in CUDA_MISTAKES]
+MUTANTS += [one(name, "test_data", tests, "data/" + file, original, replacement)
+            for name, tests, file, original, replacement in PREPARE_MISTAKES]
