@@ -10,8 +10,6 @@ PREPARE_MISTAKES = [
      "unpacking.cpp", 'if (within_member_) throw packed_.truncated("gzip", "member");', ""),
     ("prepare: truncated zstd is an end", "document_source: gzip and zstd that end*",
      "unpacking.cpp", 'if (within_frame_) throw packed_.truncated("zstd", "frame");', ""),
-    ("prepare: zstd hands out what fits at once", "document_source: long texts*",
-     "unpacking.cpp", "flushed_ = out.pos < out.size || !within_frame_;", "flushed_ = true;"),
     ("prepare: a separator across blocks is missed", "document_source: a separator is found*",
      "piece_reader.cpp", "ahead_.size() - std::min(ahead_.size(), tail)", "ahead_.size()"),
     ("prepare: a byte order mark is text", "document_source: a byte order mark*",
