@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from cuda_mutants import CUDA_MISTAKES
 from tokenizer_mutants import TOKENIZER_MISTAKES
+from prepare_mutants import PREPARE_MISTAKES
 
 KERNELS = "test_kernels"
 MODELS = "test_models"
@@ -234,3 +235,4 @@ MUTANTS += [one(name, "test_cuda", tests, "kernels/cuda/" + file, original, repl
             for name, tests, file, original, replacement in CUDA_MISTAKES]
 MUTANTS += [one(name, "test_data", tests, "data/" + file, original, replacement)
             for name, tests, file, original, replacement in TOKENIZER_MISTAKES]
+            for name, tests, file, original, replacement in PREPARE_MISTAKES]
