@@ -3,8 +3,8 @@
 from typing import NamedTuple
 
 from cuda_mutants import CUDA_MISTAKES
-from tokenizer_mutants import TOKENIZER_MISTAKES
 from prepare_mutants import PREPARE_MISTAKES
+from tokenizer_mutants import TOKENIZER_MISTAKES
 
 KERNELS = "test_kernels"
 MODELS = "test_models"
@@ -234,5 +234,4 @@ MUTANTS = [
 MUTANTS += [one(name, "test_cuda", tests, "kernels/cuda/" + file, original, replacement)
             for name, tests, file, original, replacement in CUDA_MISTAKES]
 MUTANTS += [one(name, "test_data", tests, "data/" + file, original, replacement)
-            for name, tests, file, original, replacement in TOKENIZER_MISTAKES]
-            for name, tests, file, original, replacement in PREPARE_MISTAKES]
+            for name, tests, file, original, replacement in TOKENIZER_MISTAKES + PREPARE_MISTAKES]
