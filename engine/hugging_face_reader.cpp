@@ -17,7 +17,10 @@ class Description {
  public:
   explicit Description(const std::string& path) : path_(path) {
     try {
-      root_ = json::parse(read_file(path));
+      root_ = json::parse(read_file(path), [&](int depth, json::parse_event_t, json&) {
+        if (depth > kMostNested) throw fail("nests too deeply. Is this a model directory?");
+        return true;
+      });
     } catch (const json::exception& error) {
       throw fail(std::string("is not JSON: ") + error.what());
     }
@@ -67,6 +70,8 @@ class Description {
   }
 
  private:
+  static constexpr int kMostNested = 64;  // nlohmann copies and prints by recursion
+
   std::string path_;
   json root_;
 };

@@ -20,7 +20,12 @@ constexpr const char* kRemedy = "). Copy the model anew";
 std::map<std::string, std::string> read_index(const std::string& path) {
   json index;
   try {
-    index = json::parse(read_file(path));
+    index = json::parse(read_file(path), [&](int depth, json::parse_event_t, json&) {
+      if (depth > 3) {
+        throw input_error(path + ": no index of weights (it nests too deeply" + kRemedy);
+      }
+      return true;
+    });
   } catch (const json::exception&) {
     throw input_error(path + ": no index of weights (it is not JSON" + kRemedy);
   }
