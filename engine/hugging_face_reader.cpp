@@ -3,6 +3,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "data/json_text.h"
 #include "engine/config_names.h"
 #include "engine/files.h"
 #include "engine/hugging_face.h"
@@ -16,13 +17,13 @@ using nlohmann::json;
 class Description {
  public:
   explicit Description(const std::string& path) : path_(path) {
+    const std::string text = read_file(path);
     try {
-      root_ = json::parse(read_file(path), [&](int depth, json::parse_event_t, json&) {
-        if (depth > kMostNested) throw fail("nests too deeply. Is this a model directory?");
-        return true;
-      });
+      root_ = parse_json_text<json>(text);
     } catch (const json::exception& error) {
       throw fail(std::string("is not JSON: ") + error.what());
+    } catch (const Error& error) {
+      throw error.at(path);
     }
     if (!root_.is_object()) throw fail("is not a JSON object");
   }
@@ -70,7 +71,6 @@ class Description {
   }
 
  private:
-  static constexpr int kMostNested = 64;  // nlohmann copies and prints by recursion
 
   std::string path_;
   json root_;
