@@ -71,7 +71,6 @@ class Description {
   }
 
  private:
-
   std::string path_;
   json root_;
 };
