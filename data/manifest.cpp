@@ -9,6 +9,7 @@
 #include <set>
 #include <sstream>
 
+#include "data/json_text.h"
 #include "data/output_file.h"
 #include "kernels/error.h"
 
@@ -217,7 +218,7 @@ std::optional<Manifest> read_manifest(const std::string& directory) {
   const std::optional<std::string> text = text_of(path);
   if (!text) return std::nullopt;
   try {
-    return manifest_of(ordered_json::parse(*text));
+    return manifest_of(parse_json_text<ordered_json>(*text));
   } catch (const ordered_json::exception& error) {
     throw input_error(path + ": is not JSON (" + error.what() + "). " + kRestore);
   } catch (const Error& error) {

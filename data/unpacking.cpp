@@ -119,9 +119,9 @@ class ZstdSource final : public ByteSource {
   size_t read(std::span<char> bytes) override {
     ZSTD_outBuffer out{bytes.data(), bytes.size(), 0};
     while (out.pos == 0) {
-      // What a frame still holds inside comes out without new input.
-      const std::span<char> ahead = flushed_ ? packed_.ahead() : std::span<char>();
-      if (flushed_ && ahead.empty()) {
+      // zstd takes a frame's last byte only when all that it unpacked is handed out.
+      const std::span<char> ahead = packed_.ahead();
+      if (ahead.empty()) {
         if (within_frame_) throw packed_.truncated("zstd", "frame");
         return 0;
       }
@@ -130,7 +130,6 @@ class ZstdSource final : public ByteSource {
       packed_.take(in.pos);
       if (ZSTD_isError(code) != 0) throw packed_.corrupt("zstd", ZSTD_getErrorName(code));
       within_frame_ = code != 0;
-      flushed_ = out.pos < out.size || !within_frame_;
     }
     return out.pos;
   }
@@ -144,7 +143,6 @@ class ZstdSource final : public ByteSource {
   Packed packed_;
   std::unique_ptr<ZSTD_DCtx, Free> context_;
   bool within_frame_ = false;
-  bool flushed_ = true;
 };
 
 }  // namespace

@@ -52,6 +52,10 @@ void add_tokenizer(ModelDescription& description, const std::string& directory,
   }
   use_tokenizer(description,
                 read_tokenizer(tokenizer_for(description, given, directory), warnings));
+  if (description.files.empty() || description.config.biases != Biases::qkv) return;
+  warnings.push_back(
+      "transformers' AutoTokenizer takes the tokenizer of every qwen2 for Qwen2's own and makes "
+      "other tokens (load this one by its class, GPT2Tokenizer or TokenizersBackend)");
 }
 
 // The directory in which `out` is made, removed again unless it got its name.

@@ -3,6 +3,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "data/json_text.h"
 #include "engine/config_names.h"
 #include "engine/files.h"
 #include "engine/hugging_face.h"
@@ -16,10 +17,13 @@ using nlohmann::json;
 class Description {
  public:
   explicit Description(const std::string& path) : path_(path) {
+    const std::string text = read_file(path);
     try {
-      root_ = json::parse(read_file(path));
+      root_ = parse_json_text<json>(text);
     } catch (const json::exception& error) {
       throw fail(std::string("is not JSON: ") + error.what());
+    } catch (const Error& error) {
+      throw error.at(path);
     }
     if (!root_.is_object()) throw fail("is not a JSON object");
   }

@@ -83,10 +83,10 @@ void use_tokenizer(ModelDescription& description, const TokenizerFiles& tokenize
   nlohmann::ordered_json settings;
   if (tokenizer.name.starts_with(kGpt2)) {
     settings["tokenizer_class"] = "GPT2Tokenizer";
-  } else if (config.family == Family::gpt2 || config.biases == Biases::qkv) {
-    // By itself transformers looks for tokenizer.model beside a llama or mistral only.
-    settings["tokenizer_class"] = "LlamaTokenizer";
-    settings["add_bos_token"] = false;
+  } else if (config.family == Family::gpt2) {
+    // By itself transformers looks for tokenizer.model beside a llama or mistral only. (Its
+    // LlamaTokenizer would make other ids of a space at the beginning than SentencePiece.)
+    settings["tokenizer_class"] = "TokenizersBackend";
   } else {
     return;
   }

@@ -19,7 +19,8 @@ struct TokenizerFiles {
 // the name is all there is.
 TokenizerFiles read_tokenizer(const std::string& name, std::vector<std::string>& warnings);
 // Has the tokenizer written beside the model: its files, tokenizer_config.json where transformers
-// would not know it by them, its ids in config.json.
+// would not know it by them, its ids in config.json. (Beside a qwen2 transformers' AutoTokenizer
+// sees Qwen2's own tokenizer in any files; there the class must be named when it is loaded.)
 void use_tokenizer(ModelDescription& description, const TokenizerFiles& tokenizer);
 // Writes and syncs DIR/config.json and what is to lie beside it. Returns the files' names.
 std::vector<std::string> write_description(const std::string& directory,

@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "data/json_text.h"
 #include "engine/files.h"
 #include "kernels/error.h"
 
@@ -18,11 +19,14 @@ constexpr const char* kRemedy = "). Copy the model anew";
 
 // The file of each tensor, as the index says.
 std::map<std::string, std::string> read_index(const std::string& path) {
+  const std::string text = read_file(path);
   json index;
   try {
-    index = json::parse(read_file(path));
+    index = parse_json_text<json>(text);
   } catch (const json::exception&) {
     throw input_error(path + ": no index of weights (it is not JSON" + kRemedy);
+  } catch (const Error& error) {
+    throw error.at(path);
   }
   const json map = index.is_object() ? index.value("weight_map", json()) : json();
   if (!map.is_object() || map.empty()) {

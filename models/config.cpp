@@ -17,9 +17,9 @@ void require_between(int64_t least, int64_t most, const std::string& key, int64_
   require(value <= most, key, value, "must be at most " + std::to_string(most));
 }
 
-// Beyond any model that can be: the number of its parameters stays within 64 bits, and
-// a damaged config.json is refused before they are listed.
-constexpr int64_t most_layers = 65'536;
+// Beyond any model that can be: the number of its parameters stays within 64 bits, and a damaged
+// config.json is refused before they are listed and looked up, each among all others.
+constexpr int64_t most_layers = 1024;
 constexpr int64_t most_columns = int64_t{1} << 20;
 constexpr int64_t most_rows = int64_t{1} << 24;
 

@@ -29,7 +29,9 @@ Outcome outcome_on(Ops& ops, const TinyCase& tiny) {
 }
 
 // Bounds of relative errors: of the largest loss, of the largest gradient. Worst measured on the
-// emulator, here and in ten steps: 1.3e-6 in fp32; in bf16 1.6e-2 but for the norms below.
+// emulator, here and in ten steps: 1.3e-6 in fp32; in bf16 1.6e-2 but for the norms below, and
+// 2.05e-2 where queries, keys and values alone have biases: tensor cores take probabilities and
+// their gradients in bf16, which the CPU's attention does not round.
 struct Bounds {
   double losses, gradients;
 };
@@ -107,7 +109,7 @@ TEST_CASE("models on CUDA: losses and gradients of both families are the CPU's i
 }
 
 TEST_CASE("models on CUDA: losses and gradients of both families are the CPU's in bf16") {
-  check_outcomes(Precision::bf16, {1e-2, 2e-2});
+  check_outcomes(Precision::bf16, {1e-2, 2.5e-2});
 }
 
 TEST_CASE("models on CUDA: ten steps of both families are the CPU's in fp32") {

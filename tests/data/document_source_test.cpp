@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "catch.h"
+#include "kernels/random.h"
 #include "tests/data/packed.h"
 #include "tests/data/temporary_directory.h"
 
@@ -168,8 +169,10 @@ TEST_CASE("document_source: long texts survive packing") {
   CHECK(texts_in("a.txt.gz", gzip_of(text)) == Texts{text});
   CHECK(texts_in("a.txt.zst", zstd_of(text)) == Texts{text});
   const std::string even(5'000'000, 'x');  // unpacks to far more than a block at a time
-  CHECK(texts_in("a.txt.gz", gzip_of(even)) == Texts{even});
-  CHECK(texts_in("a.txt.zst", zstd_of(even)) == Texts{even});
+  CHECK((texts_in("a.txt.gz", gzip_of(even)) == Texts{even}));
+  CHECK((texts_in("a.txt.zst", zstd_of(even)) == Texts{even}));
+  // Blocks that do not end where what is asked for does.
+  CHECK((texts_in("a.txt.zst", zstd_of("b") + zstd_of(even)) == Texts{"b" + even}));
 }
 
 TEST_CASE("document_source: gzip and zstd that end too early are errors at every byte") {
@@ -289,6 +292,46 @@ TEST_CASE("document_source: a pipe has no size, and is read until it is closed o
   stop.request_stop();
   CHECK_FALSE(source->next(document));
   ::close(writer);
+}
+
+// Puts bytes in, takes bytes out, and turns bits.
+std::string mutated(std::string bytes, uint64_t& random) {
+  const auto below = [&](size_t count) {
+    return static_cast<size_t>(random = mix(random)) % count;
+  };
+  for (size_t changes = 1 + below(4); changes > 0 && !bytes.empty(); --changes) {
+    const size_t place = below(bytes.size());
+    const size_t kind = below(4);
+    if (kind == 0) bytes.erase(place, 1 + below(8));
+    if (kind == 1) bytes.insert(place, 1 + below(8), static_cast<char>(below(256)));
+    if (kind >= 2) bytes[place] = static_cast<char>(bytes[place] ^ 1 << below(8));
+  }
+  return bytes;
+}
+
+TEST_CASE("document_source: whatever a file holds, it ends with documents or with an input error") {
+  const TemporaryDirectory directory;
+  const std::string lines =
+      line_of("a\\u00e9\\ud83d\\ude00") + "{\"text\": \"b\", \"n\": [1, {}]}\n";
+  const std::vector<std::pair<std::string, std::string>> seeds = {
+      {"a.jsonl", lines}, {"a.jsonl.gz", gzip_of(lines)}, {"a.jsonl.zst", zstd_of(lines)}};
+  constexpr int kMutations = 3000;
+  uint64_t random = 1;
+  int errors = 0;
+  for (const auto& [name, bytes] : seeds) {
+    for (int i = 0; i < kMutations; ++i) {
+      // A file of its own: one that is cut short and written anew waits for the disk.
+      const std::string file = put(directory, std::to_string(i) + name, mutated(bytes, random));
+      try {
+        const auto source = open_documents({file}, {});
+        for (Document document; source->next(document);) continue;
+      } catch (const Error& error) {
+        if (error.kind() != ErrorKind::input) FAIL(name << " " << i << ": " << error.what());
+        ++errors;
+      }
+    }
+  }
+  CHECK(errors > kMutations);
 }
 
 TEST_CASE("document_source: a name tells JSON lines") {

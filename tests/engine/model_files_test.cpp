@@ -93,9 +93,10 @@ TEST_CASE("use_tokenizer: its name, files and ids go with the model") {
   description = described("");
   use_tokenizer(description, sentencepiece);
   CHECK(!description.files.contains("tokenizer_config.json"));
-  description.config.biases = Biases::qkv;
+  description.config = small_config(Family::gpt2);
   use_tokenizer(description, sentencepiece);
-  CHECK(description.files.contains("tokenizer_config.json"));
+  CHECK(json::parse(description.files.at("tokenizer_config.json")).at("tokenizer_class") ==
+        "TokenizersBackend");
   // An id that the model does not have is not told.
   description = described("");
   use_tokenizer(description, {"bytes", 256, {}});

@@ -124,6 +124,8 @@ TEST_CASE("safetensors set: an index that is none says so") {
     INFO(text);
     has(shards.complaint_about(text), "index.json: no index of weights (");
   }
+  has(shards.complaint_about("{\"weight_map\":" + std::string(1'000'000, '[')),
+      "is not JSON that is meant (it nests deeper");
   for (const json& file : {json(3), json(""), json("../a.safetensors"), json("/etc/passwd"),
                            json(std::string("a\0b", 3)), json(nullptr)}) {
     shards.map()["one"] = file;

@@ -206,7 +206,8 @@ TEST_CASE("weights: a tensor larger than the parts it is read in arrives whole")
     loaded.model.initialize(99);
     write_weights(written.model, folder.path() + "/model.safetensors");
     load_weights(loaded.model, folder.path());
-    CHECK(written.values() == loaded.values());
+    const bool same = written.values() == loaded.values();  // too many to be shown
+    CHECK(same);
   }
 }
 

@@ -89,9 +89,9 @@ TEST_CASE("validate: no dimension is beyond what 64 bits can count") {
   const auto most = [](int64_t ModelConfig::*dimension, int64_t value) {
     return message_after([&](ModelConfig& config) { config.*dimension = value; });
   };
-  CHECK(most(&ModelConfig::layers, 65'536).empty());
-  CHECK(most(&ModelConfig::layers, 65'537) ==
-        "model.layers = 65537 (must be at most 65536). Change it, or name a model.size");
+  CHECK(most(&ModelConfig::layers, 1024).empty());
+  CHECK(most(&ModelConfig::layers, 1025) ==
+        "model.layers = 1025 (must be at most 1024). Change it, or name a model.size");
   for (const auto dimension : {&ModelConfig::width, &ModelConfig::feed_forward}) {
     CHECK(most(dimension, 1 << 20).empty());
     CHECK(most(dimension, (1 << 20) + 1).find("(must be at most 1048576)") != std::string::npos);

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from cuda_mutants import CUDA_MISTAKES
+from prepare_mutants import PREPARE_MISTAKES
 from tokenizer_mutants import TOKENIZER_MISTAKES
 
 KERNELS = "test_kernels"
@@ -220,6 +221,20 @@ MUTANTS = [
     one("bf16: the first weights are rounded before they are masters", MODELS,
         "initialize in bf16*", MODEL, "masters ? parameter.part_of(masters) : parameter.value",
         "parameter.value"),
+    # --- Hugging Face
+    one("qwen2's keys get the biases of its queries", MODELS, GOLDEN, "models/llama.cpp",
+        'own + "attention.qkv.bias", queries, keys);', 'own + "attention.qkv.bias", 0, keys);'),
+    one("a tied head that differs is ignored", ENGINE, "weights: a tied head*",
+        "engine/weights.cpp", "      check_tied_head(files,",
+        "      if (false) check_tied_head(files,"),
+    one("a tensor in another file than the index says is taken", ENGINE, "safetensors set*",
+        "engine/safetensors_set.cpp", "place == index.end() || place->second != name",
+        "place == index.end()"),
+    one("a window one token shorter than the context is ignored", ENGINE, "config.json*",
+        "engine/hugging_face_reader.cpp", "window >= config.context",
+        "window + 1 >= config.context"),
+    one("halves are rounded up from the middle", ENGINE, "safetensors: all halves*",
+        "engine/stored_numbers.cpp", "+ 0xfff + (magnitude >> 13 & 1)", "+ 0x1000"),
     one("bf16: a checkpoint holds the rounded weights", ENGINE, "checkpoint: a run in bf16*",
         "engine/checkpoint.cpp", '"/model.safetensors", optimizer.masters()',
         '"/model.safetensors"'),
@@ -233,4 +248,4 @@ MUTANTS = [
 MUTANTS += [one(name, "test_cuda", tests, "kernels/cuda/" + file, original, replacement)
             for name, tests, file, original, replacement in CUDA_MISTAKES]
 MUTANTS += [one(name, "test_data", tests, "data/" + file, original, replacement)
-            for name, tests, file, original, replacement in TOKENIZER_MISTAKES]
+            for name, tests, file, original, replacement in TOKENIZER_MISTAKES + PREPARE_MISTAKES]

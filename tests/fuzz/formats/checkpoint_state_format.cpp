@@ -10,7 +10,8 @@ namespace {
 
 // The text with the checksum that belongs to it, so that a mistake is not noticed by that alone.
 std::string with_own_checksum(const std::string& text) {
-  auto state = nlohmann::ordered_json::parse(text, nullptr, false);
+  const auto shallow = [](int depth, auto, const auto&) { return depth < 16; };
+  auto state = nlohmann::ordered_json::parse(text, shallow, false);
   if (!state.is_object() || !state.contains("checksums") || !state["checksums"].is_object()) {
     return text;
   }

@@ -14,8 +14,10 @@ Format config_json_format(const std::string& folder) {
     write_bytes(path, text);
     format.files.push_back(config_json(read_config_json(folder)));
   }
-  format.files.push_back("{\"model_type\": \"llama\", \"rope_scaling\": " +
-                         std::string(20000, '[') + std::string(20000, ']') + "}");
+  const std::string plain = format.files[2];
+  format.files.push_back(std::string(plain).insert(
+      plain.find('{') + 1,
+      "\"rope_scaling\": " + std::string(20000, '[') + std::string(20000, ']') + ","));
   format.tokens = {"\"gpt2\"",
                    "\"llama\"",
                    "\"mistral\"",
