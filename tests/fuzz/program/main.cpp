@@ -1,5 +1,3 @@
-// fuzz [FORMAT…] [--files N] [--seconds S] [--seed K] [--first I] [--keep DIR]
-// fuzz FORMAT --read FILE
 // Gives broken files to the readers of each format (of all of them by default); prints each file
 // that a reader fails on, keeps it in DIR (where the program runs), and ends with 1 where there was
 // one. --read gives one file as it is, in this process, for a debugger.
@@ -11,6 +9,10 @@
 
 namespace normlab::fuzz {
 namespace {
+
+constexpr const char* kUsage =
+    "fuzz [FORMAT…] [--files N] [--seconds S] [--seed K] [--first I] [--keep DIR]\n"
+    "fuzz FORMAT --read FILE";
 
 struct Options {
   std::vector<std::string> formats;
@@ -27,7 +29,10 @@ Options parse(const std::vector<std::string>& arguments) {
       options.formats.push_back(argument);
       continue;
     }
-    const std::string& value = arguments.at(++i);
+    if (i + 1 == arguments.size()) {
+      throw std::invalid_argument(argument + " stands alone; usage:\n" + kUsage);
+    }
+    const std::string& value = arguments[++i];
     if (argument == "--files")
       options.limits.files = std::stoull(value);
     else if (argument == "--seconds")
@@ -41,7 +46,7 @@ Options parse(const std::vector<std::string>& arguments) {
     else if (argument == "--read")
       options.read = value;
     else
-      throw std::invalid_argument(argument + " is not known");
+      throw std::invalid_argument(argument + " is not known; usage:\n" + kUsage);
   }
   if (options.formats.empty()) options.formats = format_names();
   return options;
@@ -67,6 +72,7 @@ bool fuzz_format(const std::string& name, const Options& options) {
 
 int run(const Options& options) {
   if (!options.read.empty()) {
+    if (options.formats.size() != 1) throw std::invalid_argument("--read asks for one format");
     const test::TemporaryFolder folder;
     make_format(options.formats.front(), folder.path()).read(read_bytes(options.read));
     std::cout << "accepted\n";
