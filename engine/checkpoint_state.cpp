@@ -18,6 +18,7 @@ namespace fs = std::filesystem;
 using nlohmann::ordered_json;
 
 constexpr int kSchema = 1;
+constexpr size_t kLongestName = 255;  // bytes that file systems allow
 
 // Whether a file is there.
 bool is_file(const std::string& path) {
@@ -139,6 +140,9 @@ Inspection inspect_checkpoint(const std::string& directory) {
     checksums.try_emplace(name);
   }
   for (const auto& [name, checksum] : checksums) {
+    if (name.find('/') != std::string::npos || name.size() > kLongestName) {
+      return damaged(path + ": names a file that no checkpoint has");
+    }
     const std::string file = directory + "/" + name;
     if (!is_file(file)) return damaged(file + ": is missing");
     if (hexadecimal(hash_file(file)) != checksum) {

@@ -15,3 +15,11 @@ TEST_CASE("checkpoint state: a text that nests without end is damage") {
   CHECK(inspect_checkpoint(folder.path()).damage ==
         folder.path() + "/state.json: differs from its own checksum");
 }
+
+TEST_CASE("checkpoint state: names that no file of a checkpoint has are damage") {
+  const TemporaryFolder folder;
+  const std::string name = GENERATE(std::string(256, 'A'), "../model.safetensors", "/dev/null");
+  folder.write("state.json", state_text({}, {{name, "0123456789abcdef"}}));
+  CHECK(inspect_checkpoint(folder.path()).damage ==
+        folder.path() + "/state.json: names a file that no checkpoint has");
+}
