@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "models/config.h"
+#include "models/norm_site.h"
 
 namespace normlab {
 
@@ -17,6 +18,8 @@ enum class Corpus { shards, text, grammar };
 enum class Packing { concatenated, padded };  // documents joined, or one document a row
 enum class OptimizerKind { adamw, adam };
 enum class LossAverage { token, micro_batch };
+enum class StdSharing { shared, separate };  // one σ for queries, keys and values, or two
+enum class RemovalMethod { step, taper };
 enum class ScheduleKind { constant, linear, cosine, wsd };
 
 struct RunConfig {
@@ -68,6 +71,24 @@ struct ScheduleConfig {
   double decay_fraction = 0.2;  // wsd only: the last part of total_steps, falling linearly
 };
 
+// When the norms of one place are removed, from the first layer to the last.
+struct RemovalPhase {
+  int64_t start = 0;    // updates before the first layer's removal; at least 1
+  int64_t gap = 0;      // updates from one layer to the next; 0 = all layers at once
+  double momentum = 0;  // of σ: the weight of its old value in a step
+};
+
+// Removal of norms ("Transformers Don't Need LayerNorm at Inference Time").
+struct NormRemovalConfig {
+  std::map<NormRole, RemovalPhase> phases;  // empty: no norm is removed
+  StdSharing std = StdSharing::shared;
+  RemovalMethod method = RemovalMethod::step;
+  int64_t taper_steps = 1;           // updates over which a gate falls from 1 to 0
+  double auxiliary_loss_weight = 0;  // of (std − target)², the final norm's input; 0 = none
+  int64_t auxiliary_group = 0;       // sequences that share a target; 0 = those of a pass
+  double auxiliary_target = 0;       // 0: the mean over a group
+};
+
 struct EvaluationConfig {
   int64_t every = 0;           // steps; 0 = only at the end
   int64_t tokens = 1'000'000;  // capped at what there is
@@ -99,6 +120,7 @@ struct Config {
   BatchConfig batch;
   OptimizerConfig optimizer;
   ScheduleConfig schedule;
+  NormRemovalConfig norm_removal;
   EvaluationConfig evaluation;
   CheckpointConfig checkpoint;
   ParallelConfig parallel;

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "engine/config.h"
+#include "models/norm_site.h"
 
 namespace normlab {
 
@@ -28,6 +29,12 @@ inline constexpr std::array<ChoiceName<NormKind>, 2> norm_kind_names = {
     {{NormKind::layernorm, "layernorm"}, {NormKind::rmsnorm, "rmsnorm"}}};
 inline constexpr std::array<ChoiceName<NormPlacement>, 2> placement_names = {
     {{NormPlacement::pre, "pre"}, {NormPlacement::post, "post"}}};
+inline constexpr std::array<ChoiceName<NormRole>, 5> norm_role_names = {
+    {{NormRole::attention, "attention"},
+     {NormRole::attention_qk, "attention_qk"},
+     {NormRole::attention_v, "attention_v"},
+     {NormRole::mlp, "mlp"},
+     {NormRole::final, "final"}}};
 inline constexpr std::array<ChoiceName<InitKind>, 2> init_kind_names = {
     {{InitKind::normal, "normal"}, {InitKind::scaled, "scaled"}}};
 inline constexpr std::array<ChoiceName<Packing>, 2> packing_names = {

@@ -120,9 +120,10 @@ std::string config_json(const ModelDescription& description) {
                         {"micro_batch", description.micro_batch},
                         {"sequence_length", description.sequence_length},
                         {"packing", name_of(description.packing, packing_names)},
+                        {"norms", norms_to_json(description.norms)},
                         {"mask_eot_targets", description.mask_eot_targets},
                         {"precision", name_of(description.precision, precision_names)}};
-  if (!beyond_plain(config).empty()) {
+  if (!beyond_plain(config).empty() || !description.norms.empty()) {
     out["model_type"] = "normlab";
     out.erase("architectures");
   }

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "engine/config.h"
+#include "engine/norm_states.h"
 #include "models/parameter.h"
 
 namespace normlab {
@@ -25,6 +26,7 @@ struct ModelDescription {
   int64_t end_of_text = -1;
   bool mistral = false;          // a llama whose file says "mistral", which computes the same
   std::string type = "float32";  // of the weights beside: float32, bfloat16 or float16; not read
+  std::vector<NormRecord> norms = {};  // those that are not live
   // What is to be written beside config.json, by file name: the tokenizer's files. Not read.
   std::map<std::string, std::string> files = {};
 };

@@ -259,8 +259,11 @@ void read_own_section(const Description& file, ModelDescription& description) {
     read_choice(file, "norm", description.config.norm.kind, norm_kind_names);
     read_choice(file, "placement", description.config.norm.placement, placement_names);
     read_choice(file, "biases", description.config.biases, biases_names);
+    description.norms = norms_from_json(own.value("norms", json::array()));
   } catch (const json::exception& error) {
     throw file.fail(std::string("the normlab section: ") + error.what());
+  } catch (const Error& error) {
+    throw file.fail(std::string("normlab.norms: ") + error.what());
   }
 }
 

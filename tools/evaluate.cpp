@@ -121,8 +121,11 @@ int evaluate_model(const Options& options) {
   const EvaluationOptions evaluation = evaluation_options(options, description, data);
   check_documents(data, evaluation, options.tokens.front());
   const auto ops = open_device(options, description);
-  Model model(*ops, description.config, {evaluation.batch, evaluation.tokens_per_sequence});
+  Model model(*ops, description.config,
+              {evaluation.batch, evaluation.tokens_per_sequence, Purpose::inference,
+               attention_norms(description.norms)});
   load_weights(model, directory);
+  set_norm_states(model, description.norms);
   print(evaluate(model, corpus, evaluation), options.json);
   return kExitDone;
 }

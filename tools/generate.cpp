@@ -52,8 +52,10 @@ int generate_text(const Options& options) {
   run.precision = choice_of(options.precision, precision_names, run.precision);
   const auto ops = make_device(run);
   const int64_t tokens = std::min<int64_t>(description.config.context, 256);
-  Model model(*ops, description.config, {1, tokens});
+  Model model(*ops, description.config,
+              {1, tokens, Purpose::inference, attention_norms(description.norms)});
   load_weights(model, directory);
+  set_norm_states(model, description.norms);
   std::cout << options.prompt << std::flush;
   generate(
       model, prompt, sampling,

@@ -1,0 +1,116 @@
+#include "engine/norm_states.h"
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "engine/config_names.h"
+
+namespace normlab {
+namespace {
+
+using nlohmann::json;
+
+bool same_place(const NormRecord& a, const NormRecord& b) {
+  return a.role == b.role && a.layer == b.layer;
+}
+
+// Index of the site of a norm; as many as there are where there is none.
+size_t site_of(const std::vector<NormSite>& sites, const NormRecord& norm) {
+  const auto found = std::find_if(sites.begin(), sites.end(), [&](const NormSite& site) {
+    return same_place({site.role, site.layer, {}}, norm);
+  });
+  return static_cast<size_t>(found - sites.begin());
+}
+
+}  // namespace
+
+std::vector<NormRecord> norm_records(const Model& model) {
+  std::vector<NormRecord> norms;
+  for (const NormSite& site : model.norm_sites()) {
+    norms.push_back({site.role, site.layer, site.state});
+  }
+  return norms;
+}
+
+std::vector<NormRecord> norms_not_live(const Model& model) {
+  std::vector<NormRecord> norms = norm_records(model);
+  std::erase_if(norms, [](const NormRecord& norm) { return norm.state.live(); });
+  return norms;
+}
+
+AttentionNorms attention_norms(const std::vector<NormRecord>& norms) {
+  const auto state_at = [&](NormRole role, int64_t layer) {
+    for (const NormRecord& norm : norms) {
+      if (norm.role == role && norm.layer == layer) return norm.state;
+    }
+    return NormState{};
+  };
+  for (const NormRecord& norm : norms) {
+    const bool differ =
+        state_at(NormRole::attention_qk, norm.layer) != state_at(NormRole::attention_v, norm.layer);
+    if (differ) return AttentionNorms::apart;
+  }
+  return AttentionNorms::together;
+}
+
+void set_norm_states(Model& model, const std::vector<NormRecord>& norms) {
+  const std::vector<NormSite>& sites = model.norm_sites();
+  std::vector<bool> seen(sites.size());
+  for (const NormRecord& norm : norms) {
+    const size_t site = site_of(sites, norm);
+    if (site == sites.size()) {
+      throw input_error(place_of(norm) +
+                        " is not live (the model has no such norm). "
+                        "Take the config.json that belongs to the weights");
+    }
+    if (seen[site]) {
+      throw input_error(place_of(norm) +
+                        " is named twice. Take the config.json that belongs to "
+                        "the weights");
+    }
+    seen[site] = true;
+    model.set_norm_state(site, norm.state);
+  }
+}
+
+json norms_to_json(const std::vector<NormRecord>& norms) {
+  json list = json::array();
+  for (const NormRecord& norm : norms) {
+    list.push_back({{"site", name_of(norm.role, norm_role_names)},
+                    {"layer", norm.layer < 0 ? json() : json(norm.layer)},
+                    {"gate", norm.state.gate},
+                    {"std", norm.state.sigma}});
+  }
+  return list;
+}
+
+std::vector<NormRecord> norms_from_json(const json& list) {
+  std::vector<NormRecord> norms;
+  for (const json& entry : list.get<std::vector<json>>()) {
+    NormRecord norm;
+    const std::string word = entry.at("site").get<std::string>();
+    norm.role = choice_of(word, norm_role_names, NormRole::attention);
+    if (word != name_of(norm.role, norm_role_names)) {
+      throw input_error("site = " + word + " (no norm has this place)");
+    }
+    if (!entry.at("layer").is_null()) norm.layer = entry["layer"].get<int64_t>();
+    norm.state = {entry.at("gate").get<double>(), entry.at("std").get<double>()};
+    const NormState& state = norm.state;
+    const bool usable = std::isfinite(state.sigma) && (state.live() || state.sigma > 0);
+    if (!(state.gate >= 0 && state.gate <= 1 && usable)) {
+      throw input_error(place_of(norm) +
+                        " has a gate beyond [0, 1], or no std above 0 where it is not live");
+    }
+    norms.push_back(norm);
+  }
+  return norms;
+}
+
+std::string place_of(const NormRecord& norm) {
+  if (norm.role == NormRole::final) return "the final norm";
+  return std::string(name_of(norm.role, norm_role_names)) + " of layer " +
+         std::to_string(norm.layer);
+}
+
+}  // namespace normlab
