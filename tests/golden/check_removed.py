@@ -59,11 +59,30 @@ class TwoReaders(torch.nn.Module):
         return torch.cat((*queries_and_keys[:2], values[2]), dim=-1)
 
 
-def states_of(layers, gates):
-    """{(site, layer): (gate, sigma)} of every norm, sigma another at each."""
-    sites = [(site, layer) for layer in range(layers)
-             for site in ("attention_qk", "attention_v", "mlp")] + [("final", None)]
-    return {site: (gates[i % len(gates)], 0.7 + 0.11 * i) for i, site in enumerate(sites)}
+@torch.no_grad()
+def states_of(model, tokens, centres, gates):
+    """{(site, layer): (gate, sigma)} of every norm; sigma: the mean std there, a little off, so that
+    it is another for values than for queries and keys."""
+    gpt2 = hasattr(model, "transformer")
+    body = model.transformer if gpt2 else model.model
+    norms = {("final", None): body.ln_f if gpt2 else body.norm}
+    for layer, block in enumerate(body.h if gpt2 else body.layers):
+        before, after = ((block.ln_1, block.ln_2) if gpt2 else
+                         (block.input_layernorm, block.post_attention_layernorm))
+        norms |= {("attention_qk", layer): before, ("attention_v", layer): before,
+                  ("mlp", layer): after}
+    inputs = {}
+    hooks = [norm.register_forward_pre_hook(lambda norm, args: inputs.update({norm: args[0]}))
+             for norm in set(norms.values())]
+    model(tokens)
+    for hook in hooks:
+        hook.remove()
+
+    def mean_std(x):
+        x = x - x.mean(-1, keepdim=True) if centres else x
+        return x.pow(2).mean(-1).sqrt().mean().item()
+    return {site: (gates[i % len(gates)], mean_std(inputs[norm]) * (0.9 + 0.03 * i))
+            for i, (site, norm) in enumerate(norms.items())}
 
 
 def by_hand(model, states, epsilon, biases):
@@ -162,11 +181,11 @@ def check(program, case, scratch, gates, layernorm=False):
     stock = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
     config = stock.config
     epsilon = config.layer_norm_epsilon if case == "gpt2" else config.rms_norm_eps
-    states = states_of(config.num_hidden_layers, gates)
+    tokens = torch.arange(40).mul(31).remainder(config.vocab_size).view(1, -1)
+    states = states_of(stock, tokens, case == "gpt2" or layernorm, gates)
     torch.manual_seed(5)
     biases = {name.replace("weight", "bias"): torch.randn_like(value) * 0.2
               for name, value in stock.state_dict().items() if layernorm and "norm" in name}
-    tokens = torch.arange(40).mul(31).remainder(config.vocab_size).view(1, -1)
     expected = logits(by_hand(stock, states, epsilon, biases), tokens)
     what = case + (" of layernorm" if layernorm else "") + ("" if gates == REMOVED else ", partly")
     root = scratch / what.replace(" ", "-")
