@@ -29,24 +29,23 @@ KV_HEADS, ROPE_BASE, FEED_FORWARD = 1, 500.0, 24  # llama
 
 # Where norms go, by place: after how many updates the first layer's does, how many from one layer
 # to the next, and the weight of σ's old value in an update.
-PHASES = {"mlp": (3, 1, 0.3), "attention_qk": (6, 1, 0.15), "attention_v": (9, 2, 0.15),
+PHASES = {"mlp": (3, 1, 0.3), "attention_qk": (6, 1, 0.15), "attention_v": (9, 2, 0.45),
           "final": (14, 0, 0.4)}
-APART = PHASES | {"attention_v": (9, 2, 0.45)}
 RUNS = {
-    "gpt2": {"shared": dict(phases=PHASES, shared=True, taper=1),
-             "separate_taper": dict(phases=APART, shared=False, taper=3)},
-    "llama": {"shared": dict(phases=PHASES, shared=True, taper=1)},
+    "gpt2": {"shared": dict(shared=True, taper=1), "separate_taper": dict(shared=False, taper=3)},
+    "llama": {"shared": dict(shared=True, taper=1)},
 }
 EPSILON = {"gpt2": 1e-5, "llama": 1e-6}
 
 
 class Sigma:
-    """The running mean of one norm's std, or of one that queries, keys and values share."""
+    """The running mean of one norm's std, or of one that queries, keys and values share: it moves
+    until the last of them goes, with the momentum of queries and keys."""
 
-    def __init__(self, places, phases):
+    def __init__(self, places):
         self.places = places
-        self.until = max(removal_of(place, phases) for place in places)
-        self.momentum = phases[places[0][0]][2]
+        self.until = max(removal_of(place) for place in places)
+        self.momentum = PHASES[places[0][0]][2]
         self.value = None
         self.sum = 0.0
 
@@ -58,16 +57,16 @@ class Sigma:
             self.value = self.momentum * self.value + (1 - self.momentum) * mean
 
 
-def removal_of(place, phases):
+def removal_of(place):
     """After how many updates a norm goes, or its gate begins to fall."""
     role, layer = place
-    start, gap, _ = phases[role]
+    start, gap, _ = PHASES[role]
     return start + max(layer, 0) * gap
 
 
-def gate_of(place, phases, taper, updates):
+def gate_of(place, taper, updates):
     """In the update after so many: a cosine from 1 before the removal to 0 in the taper's last."""
-    fallen = min(1, max(0, updates - removal_of(place, phases) + 1) / taper)
+    fallen = min(1, max(0, updates - removal_of(place) + 1) / taper)
     return 0.0 if fallen == 1 else (1 + math.cos(math.pi * fallen)) / 2
 
 
@@ -81,18 +80,18 @@ def places():
 class Norms:
     """What is the same in every pass of an update: gates and σ; and the stds that passes show."""
 
-    def __init__(self, family, phases, shared, taper):
-        self.family, self.phases, self.taper = family, phases, taper
+    def __init__(self, family, shared, taper):
+        self.family, self.taper = family, taper
         groups = [[place] for place in places()]
         if shared:
             groups = [[place, ("attention_v", place[1])] if place[0] == "attention_qk" else [place]
                       for place in places() if place[0] != "attention_v"]
-        self.sigmas = [Sigma(group, phases) for group in groups]
+        self.sigmas = [Sigma(group) for group in groups]
         self.sigma_at = {place: sigma for sigma in self.sigmas for place in sigma.places}
         self.gates = {}
 
     def begin(self, updates):
-        self.gates = {p: gate_of(p, self.phases, self.taper, updates) for p in places()}
+        self.gates = {place: gate_of(place, self.taper, updates) for place in places()}
 
     def std(self, x):
         x = x - x.mean(-1, keepdim=True) if self.family == "gpt2" else x
@@ -224,17 +223,15 @@ def one_update(family, w, optimizer, norms, batch):
     return *losses, norm.item()
 
 
-def run(family, start, batches, dtype, phases, shared, taper):
+def run(family, start, batches, dtype, shared, taper):
     w = {name: tensor.to(dtype, copy=True).requires_grad_() for name, tensor in start.items()}
     matrices = [p for p in w.values() if p.ndim > 1]
     vectors = [p for p in w.values() if p.ndim == 1]
     optimizer = torch.optim.AdamW(
         [dict(params=matrices, weight_decay=WEIGHT_DECAY), dict(params=vectors, weight_decay=0.0)],
         lr=LEARNING_RATE, betas=BETAS, eps=ADAM_EPSILON)
-    norms = Norms(family, phases, shared, taper)
+    norms = Norms(family, shared, taper)
     out = {"std": "shared" if shared else "separate", "taper_steps": taper,
-           "phases": {role: dict(start=start, gap=gap, momentum=momentum)
-                      for role, (start, gap, momentum) in phases.items()},
            "loss": [], "auxiliary_loss": [], "gradient_norm": [], "gates": [], "sigmas": []}
     for updates in range(UPDATES):
         norms.begin(updates)
@@ -323,7 +320,9 @@ def make(family):
     start, batches = random_weights(family), random_batches()
     runs = {name: run(family, start, batches, torch.float64, **settings)
             for name, settings in RUNS[family].items()}
-    settings = dict(end_of_text=END_OF_TEXT, micro_batch=PASS, auxiliary_group=GROUP,
+    phases = {role: dict(start=first, gap=gap, momentum=momentum)
+              for role, (first, gap, momentum) in PHASES.items()}
+    settings = dict(phases=phases, end_of_text=END_OF_TEXT, micro_batch=PASS, auxiliary_group=GROUP,
                     auxiliary_loss_weight=AUXILIARY_WEIGHT, learning_rate=LEARNING_RATE,
                     beta1=BETAS[0], beta2=BETAS[1], epsilon=ADAM_EPSILON,
                     weight_decay=WEIGHT_DECAY, gradient_clip=CLIP)
