@@ -22,8 +22,8 @@ struct MetricsRow {
   double seconds = 0;                             // of training in this process
   std::map<std::string, double> validation_loss;  // by set, where evaluated
   // Where norms are removed: the auxiliary loss, weighed, and the σ of each site ("mlp.0").
-  std::optional<double> auxiliary_loss;
-  std::map<std::string, double> norm_std;
+  std::optional<double> auxiliary_loss = {};
+  std::map<std::string, double> norm_std = {};
 };
 
 class Metrics {
