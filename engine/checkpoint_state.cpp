@@ -135,12 +135,12 @@ Inspection inspect_checkpoint(const std::string& directory) {
     }
     if (schema < kSchema) return damaged(path + ": has no schema " + std::to_string(schema));
     found.state = state_of(json);
-    const std::string wrong = read_norms(json.at("norms"), found.state.norms);
-    if (!wrong.empty()) return damaged(path + ": " + wrong);
     checksums = json.at("checksums").get<std::map<std::string, std::string>>();
     if (checksums["state.json"] != own_checksum(json)) {
       return damaged(path + ": differs from its own checksum");
     }
+    const std::string wrong = read_norms(json.at("norms"), found.state.norms);
+    if (!wrong.empty()) return damaged(path + ": " + wrong);
   } catch (const ordered_json::exception& error) {
     return damaged(path + ": " + error.what());
   } catch (const std::logic_error&) {  // of std::stoull

@@ -303,8 +303,8 @@ TEST_CASE("config.json: what is missing or of another type is named") {
   CHECK(has(complaint_about(with(gpt2, "normlab", 3)), "normlab"));
   CHECK(has(complaint_about("{"), "is not JSON"));
   CHECK(has(complaint_about("[]"), "is not a JSON object"));
-  CHECK(has(complaint_about("{\"rope_parameters\":" + std::string(1'000'000, '[')),
-            "nests deeper"));
+  CHECK(
+      has(complaint_about("{\"rope_parameters\":" + std::string(1'000'000, '[')), "nests deeper"));
   CHECK(has(complaint_about("{}"), "model_type"));
   try {
     read_config_json("none");
