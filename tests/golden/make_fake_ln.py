@@ -307,7 +307,7 @@ def config_of(family):
         return dict(model_type="gpt2", n_embd=WIDTH, n_layer=LAYERS, n_head=HEADS,
                     n_positions=TOKENS, vocab_size=VOCABULARY, n_inner=None,
                     layer_norm_epsilon=EPSILON[family], activation_function="gelu_new",
-                    tie_word_embeddings=True)
+                    resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, tie_word_embeddings=True)
     return dict(model_type="llama", hidden_size=WIDTH, num_hidden_layers=LAYERS,
                 num_attention_heads=HEADS, num_key_value_heads=KV_HEADS, head_dim=HEAD_SIZE,
                 intermediate_size=FEED_FORWARD, max_position_embeddings=TOKENS,
