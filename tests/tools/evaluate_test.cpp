@@ -104,7 +104,7 @@ TEST_CASE("evaluate: the worst documents are shown by how they begin") {
   }
   // And none where nothing says how tokens are written.
   const std::string shard = run.folder().path() + "/a.bin";
-  write_shard(shard, {65, 66, 67, 68, 69, 70});
+  write_shard(shard, std::vector<uint16_t>{65, 66, 67, 68, 69, 70});
   const TinyRun untold({"data.grammar=null", "data.train=[" + shard + "]", "data.sequence_length=4",
                         "batch.tokens_per_step=8", "batch.micro_batch=1", "schedule.stop_step=1"});
   untold.trained();
