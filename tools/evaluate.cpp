@@ -106,6 +106,9 @@ TokenSet open_set(const std::string& name, const std::vector<std::string>& patte
 std::vector<TokenSet> open_sets(const Options& options, const ModelDescription& description,
                                 const std::string& directory) {
   std::vector<TokenSet> sets;
+  if (options.tokens.empty() && options.sets.empty()) {
+    throw input_error("no tokens to evaluate on. Name their files with --tokens FILE…");
+  }
   if (options.sets.empty()) {
     sets.push_back(open_set("", options.tokens, options, description, directory));
   }
@@ -179,12 +182,12 @@ int main(int argc, char* argv[]) {
   app.add_option("model", options.model,
                  "a run directory, a checkpoint or a Hugging Face model directory")
       ->required();
-  auto* corpus = app.add_option_group("corpus");
-  corpus->add_option("--tokens", options.tokens,
+  CLI::Option* tokens =
+      app.add_option("--tokens", options.tokens,
                      "token shards (*.bin), texts, or JSON lines (*.jsonl), also as .gz or .zst");
-  corpus->add_option("--set", options.sets,
-                     "NAME FILE…, the same with a name; several sets, each reported under its own");
-  corpus->require_option(1);
+  app.add_option("--set", options.sets,
+                 "NAME FILE…: the same under a name; several sets are reported one by one")
+      ->excludes(tokens);
   app.add_option("--tokenizer", options.tokenizer, "of texts; the model's own by default");
   app.add_option("--sequence-length", options.sequence_length,
                  "the run's by default, else the context")
