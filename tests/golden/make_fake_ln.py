@@ -31,9 +31,12 @@ KV_HEADS, ROPE_BASE, FEED_FORWARD = 1, 500.0, 24  # llama
 # to the next, and the weight of σ's old value in an update.
 PHASES = {"mlp": (3, 1, 0.3), "attention_qk": (6, 1, 0.15), "attention_v": (9, 2, 0.45),
           "final": (14, 0, 0.4)}
+# A target of 0 is the mean std of a group.
 RUNS = {
-    "gpt2": {"shared": dict(shared=True, taper=1), "separate_taper": dict(shared=False, taper=3)},
-    "llama": {"shared": dict(shared=True, taper=1)},
+    "gpt2": {"shared": dict(shared=True, taper=1, target=0),
+             "separate_taper": dict(shared=False, taper=3, target=0)},
+    "llama": {"shared": dict(shared=True, taper=1, target=0),
+              "fixed_target": dict(shared=False, taper=3, target=0.9)},
 }
 EPSILON = {"gpt2": 1e-5, "llama": 1e-6}
 
@@ -97,9 +100,11 @@ class Norms:
         x = x - x.mean(-1, keepdim=True) if self.family == "gpt2" else x
         return (x.pow(2).mean(-1, keepdim=True) + EPSILON[self.family]).sqrt()
 
-    def see(self, place, x, lengths):
+    def see(self, roles, layer, x, lengths):
+        """What goes into norms that read the same stream: once for each of their σ."""
         counts = torch.arange(x.shape[1])[None] < lengths[:, None]
-        self.sigma_at[place].sum += self.std(x).detach()[..., 0][counts].sum().item()
+        for sigma in {self.sigma_at[role, layer] for role in roles}:
+            sigma.sum += self.std(x).detach()[..., 0][counts].sum().item()
 
     def __call__(self, place, x, gain, bias):
         gate = self.gates[place]
@@ -134,19 +139,17 @@ def gpt2(w, tokens, lengths, norms):
     x = w["transformer.wte.weight"][tokens] + w["transformer.wpe.weight"][:tokens.shape[1]]
     for layer in range(LAYERS):
         h = f"transformer.h.{layer}."
-        norms.see(("attention_qk", layer), x, lengths)
-        if norms.sigma_at["attention_v", layer] is not norms.sigma_at["attention_qk", layer]:
-            norms.see(("attention_v", layer), x, lengths)
+        norms.see(("attention_qk", "attention_v"), layer, x, lengths)
         qk = norm(("attention_qk", layer), x, h + "ln_1")
         v = norm(("attention_v", layer), x, h + "ln_1")
         q, k = product(qk, h + "attn.c_attn", slice(0, 2 * WIDTH)).chunk(2, dim=-1)
         v = product(v, h + "attn.c_attn", slice(2 * WIDTH, None))
         x = x + product(attend(heads(q), heads(k), heads(v)), h + "attn.c_proj")
-        norms.see(("mlp", layer), x, lengths)
+        norms.see(("mlp",), layer, x, lengths)
         y = norm(("mlp", layer), x, h + "ln_2")
         y = torch.nn.functional.gelu(product(y, h + "mlp.c_fc"), approximate="tanh")
         x = x + product(y, h + "mlp.c_proj")
-    norms.see(("final", -1), x, lengths)
+    norms.see(("final",), -1, x, lengths)
     return norm(("final", -1), x, "transformer.ln_f") @ w["transformer.wte.weight"].T, x
 
 
@@ -170,40 +173,41 @@ def llama(w, tokens, lengths, norms):
     x = w["model.embed_tokens.weight"][tokens]
     for layer in range(LAYERS):
         h = f"model.layers.{layer}."
-        norms.see(("attention_qk", layer), x, lengths)
+        norms.see(("attention_qk", "attention_v"), layer, x, lengths)
         qk = norm(("attention_qk", layer), x, h + "input_layernorm")
         v = norm(("attention_v", layer), x, h + "input_layernorm")
         q, k = (rotated(heads(product(qk, f"{h}self_attn.{part}_proj"))) for part in "qk")
         v = heads(product(v, h + "self_attn.v_proj"))
         x = x + product(attend(q, k, v), h + "self_attn.o_proj")
-        norms.see(("mlp", layer), x, lengths)
+        norms.see(("mlp",), layer, x, lengths)
         y = norm(("mlp", layer), x, h + "post_attention_layernorm")
         gate, up = product(y, h + "mlp.gate_proj"), product(y, h + "mlp.up_proj")
         x = x + product(torch.nn.functional.silu(gate) * up, h + "mlp.down_proj")
-    norms.see(("final", -1), x, lengths)
+    norms.see(("final",), -1, x, lengths)
     return product(norm(("final", -1), x, "model.norm"), "lm_head"), x
 
 
 MODELS = {"gpt2": gpt2, "llama": llama}
 
 
-def auxiliary_loss(std, tokens, lengths):
-    """Sum over the tokens of a pass of (std − target)², std (B,T). The target, of each group of
-    sequences: their mean std but for first tokens and end-of-text. No gradient goes through it."""
+def auxiliary_loss(std, tokens, lengths, given):
+    """Sum over the tokens of a pass of (std − target)², std (B,T). The target: the given one, or of
+    each group of sequences their mean std but for first tokens and end-of-text. No gradient goes
+    through it."""
     counts = torch.arange(TOKENS)[None] < lengths[:, None]
     total = 0
     for first in range(0, len(tokens), GROUP):
         group = slice(first, first + GROUP)
         aimed = counts[group] & (tokens[group] != END_OF_TEXT) & (torch.arange(TOKENS) != 0)
-        target = std[group][aimed].mean().detach()
+        target = given if given > 0 else std[group][aimed].mean().detach()
         total = total + (std[group] - target)[counts[group]].pow(2).sum()
     return total
 
 
-def one_update(family, w, optimizer, norms, batch):
+def one_update(family, w, optimizer, norms, batch, target):
     """Loss, auxiliary loss (weighed) and the gradient's norm before clipping."""
     tokens, targets, lengths = batch
-    scored, counted = (targets != IGNORED).sum(), lengths.sum()
+    scored, counted = (targets != IGNORED).sum().item(), lengths.sum().item()
     optimizer.zero_grad()
     losses = [0.0, 0.0]
     for first in range(0, SEQUENCES, PASS):
@@ -213,7 +217,8 @@ def one_update(family, w, optimizer, norms, batch):
             logits.flatten(0, 1), targets[part].flatten(), ignore_index=IGNORED,
             reduction="sum") / scored
         std = norms.std(x)[..., 0]
-        auxiliary = AUXILIARY_WEIGHT * auxiliary_loss(std, tokens[part], lengths[part]) / counted
+        auxiliary = AUXILIARY_WEIGHT / counted * auxiliary_loss(std, tokens[part], lengths[part],
+                                                                target)
         (loss + auxiliary).backward()
         losses = [losses[0] + loss.item(), losses[1] + auxiliary.item()]
     norm = torch.cat([p.grad.flatten() for p in w.values()]).norm()
@@ -223,7 +228,7 @@ def one_update(family, w, optimizer, norms, batch):
     return *losses, norm.item()
 
 
-def run(family, start, batches, dtype, shared, taper):
+def run(family, start, batches, dtype, shared, taper, target):
     w = {name: tensor.to(dtype, copy=True).requires_grad_() for name, tensor in start.items()}
     matrices = [p for p in w.values() if p.ndim > 1]
     vectors = [p for p in w.values() if p.ndim == 1]
@@ -232,11 +237,12 @@ def run(family, start, batches, dtype, shared, taper):
         lr=LEARNING_RATE, betas=BETAS, eps=ADAM_EPSILON)
     norms = Norms(family, shared, taper)
     out = {"std": "shared" if shared else "separate", "taper_steps": taper,
+           "auxiliary_target": target,
            "loss": [], "auxiliary_loss": [], "gradient_norm": [], "gates": [], "sigmas": []}
     for updates in range(UPDATES):
         norms.begin(updates)
         batch = [part[updates] for part in batches]
-        loss, auxiliary, norm = one_update(family, w, optimizer, norms, batch)
+        loss, auxiliary, norm = one_update(family, w, optimizer, norms, batch, target)
         for sigma in norms.sigmas:
             sigma.update(updates + 1, batch[2].sum().item())
         out["loss"].append(loss)
