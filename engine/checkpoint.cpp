@@ -262,6 +262,9 @@ std::string model_directory(const std::string& path, std::vector<std::string>& w
 std::string adopt_model(Config& config, std::vector<std::string>& warnings) {
   const std::string directory = model_directory(*config.model_from, warnings);
   adopt_model_of(directory, config);
+  for (std::string& warning : read_config_json(directory).warnings) {
+    warnings.push_back(std::move(warning));
+  }
   return directory;
 }
 

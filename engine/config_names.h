@@ -27,8 +27,8 @@ inline constexpr std::array<ChoiceName<Biases>, 3> biases_names = {
     {{Biases::none, "none"}, {Biases::qkv, "qkv"}, {Biases::all, "all"}}};
 inline constexpr std::array<ChoiceName<NormKind>, 2> norm_kind_names = {
     {{NormKind::layernorm, "layernorm"}, {NormKind::rmsnorm, "rmsnorm"}}};
-inline constexpr std::array<ChoiceName<NormPlacement>, 2> placement_names = {
-    {{NormPlacement::pre, "pre"}, {NormPlacement::post, "post"}}};
+inline constexpr std::array<ChoiceName<NormPlacement>, 3> placement_names = {
+    {{NormPlacement::pre, "pre"}, {NormPlacement::post, "post"}, {NormPlacement::none, "none"}}};
 inline constexpr std::array<ChoiceName<NormRole>, 5> norm_role_names = {
     {{NormRole::attention, "attention"},
      {NormRole::attention_qk, "attention_qk"},

@@ -1,9 +1,17 @@
 #include "engine/export.h"
 
 #include <filesystem>
+#include <iomanip>
+#include <sstream>
 
+#include "engine/config_names.h"
+#include "engine/export_check.h"
+#include "engine/exported_files.h"
 #include "engine/files.h"
+#include "engine/fold.h"
+#include "engine/ln_free.h"
 #include "engine/model_files.h"
+#include "engine/partial_directory.h"
 #include "engine/weights.h"
 
 namespace normlab {
@@ -48,79 +56,192 @@ void add_tokenizer(ModelDescription& description, const std::string& directory,
       std::error_code ignored;
       if (fs::is_regular_file(path, ignored)) description.files[name] = read_file(path);
     }
+    const auto lies_beside = [&](const char* name) { return description.files.contains(name); };
+    if (description.form == ModelForm::modelling && !lies_beside("tokenizer_config.json")) {
+      // transformers knows a tokenizer by the type of the model, and not by this one.
+      if (lies_beside("vocab.json")) add_tokenizer_config(description, "gpt2:.");
+      if (lies_beside("tokenizer.model")) add_tokenizer_config(description, "sentencepiece:.");
+    }
     if (!description.files.empty() || description.tokenizer.empty()) return;
   }
   use_tokenizer(description,
                 read_tokenizer(tokenizer_for(description, given, directory), warnings));
-  if (description.files.empty() || description.config.biases != Biases::qkv) return;
+  const bool qwen2 =
+      description.config.biases == Biases::qkv && description.form != ModelForm::modelling;
+  if (description.files.empty() || !qwen2) return;
   warnings.push_back(
       "transformers' AutoTokenizer takes the tokenizer of every qwen2 for Qwen2's own and makes "
       "other tokens (load this one by its class, GPT2Tokenizer or TokenizersBackend)");
 }
 
-// The directory in which `out` is made, removed again unless it got its name.
-class DirectoryBeside {
- public:
-  explicit DirectoryBeside(const std::string& out)
-      : out_(fs::absolute(out).lexically_normal()), path_(beside(out_)) {
-    std::error_code error;
-    if (fs::exists(out_, error) && !(fs::is_directory(out_, error) && fs::is_empty(out_, error))) {
-      throw input_error(out +
-                        ": exists already (an export replaces nothing). "
-                        "Choose another --out, or remove it");
+// Why the model has no such format.
+Error refusal(const std::string& directory, const std::string& why, const std::string& advice) {
+  return input_error(directory + ": " + why + ". " + advice);
+}
+
+std::string state_of(const NormState& state) {
+  return state.live() ? "live" : state.gate > 0 ? "tapering" : "removed";
+}
+
+void require_plain(const std::string& directory, const ModelConfig& config) {
+  const std::string beyond = beyond_plain(config);
+  if (beyond.empty()) return;
+  throw refusal(directory, "no plain model computes it (it has " + beyond + ")",
+                config.norm.placement == NormPlacement::none
+                    ? "Use --format folded"
+                    : "Use it with this program, or export a model with the family's own norms");
+}
+
+void require_all_removed(const std::string& directory, const ModelDescription& description) {
+  const ModelConfig& config = description.config;
+  for (NormRecord norm : frozen_norms(config.norm, config.layers, 1)) {
+    norm.state = {};
+    for (const NormRecord& other : description.norms) {
+      if (same_place(norm, other)) norm.state = other.state;
     }
-    fs::create_directories(out_.parent_path(), error);
-    if (!error) fs::remove_all(path_, error);
-    if (!error) fs::create_directory(path_, error);
-    if (error) {
-      throw input_error(out + ": cannot be made (" + error.message() + "). Choose another --out");
-    }
+    if (norm.state.gate == 0) continue;
+    throw refusal(
+        directory,
+        "hf-ln-free is for a model without live norms (" + place_of(norm) + " is " +
+            state_of(norm.state) + ")",
+        "Remove it first (norm_removal), or use --format folded, which keeps what is left");
   }
-  ~DirectoryBeside() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  DirectoryBeside(const DirectoryBeside&) = delete;
-  DirectoryBeside& operator=(const DirectoryBeside&) = delete;
+}
 
-  std::string path() const { return path_.string(); }
-  void put_in_place() {
-    sync_directory(path_.string());
-    std::error_code error;
-    fs::rename(path_, out_, error);
-    if (error) throw Error(out_.string() + ": cannot be made (" + error.message() + ")");
-    sync_directory(out_.parent_path().string());
+void require_expressible(const std::string& directory, const ModelDescription& description,
+                         const ExportOptions& options) {
+  const ModelConfig& config = description.config;
+  switch (options.format) {
+    case ExportFormat::hf:
+      require_plain(directory, config);
+      if (description.norms.empty()) return;
+      throw refusal(directory,
+                    "no plain model computes it (" + place_of(description.norms.front()) + " is " +
+                        state_of(description.norms.front().state) + ")",
+                    "Use --format hf-ln-free where all norms are removed, or else folded");
+    case ExportFormat::hf_ln_free:
+      require_plain(directory, config);
+      require_all_removed(directory, description);
+      if (options.type != StoredType::f16) return;
+      throw input_error(
+          "--dtype fp16 (the gains of hf-ln-free, times s/std, are beyond its range). "
+          "Use bf16 or fp32, or --format folded");
+    case ExportFormat::folded:
+      if (config.norm.placement == NormPlacement::none) return;
+      if (config.norm.placement != NormPlacement::pre) {
+        throw refusal(directory,
+                      std::string("its norms cannot be folded (in the place \"") +
+                          name_of(config.norm.placement, placement_names) +
+                          "\" they change the residual stream itself)",
+                      "Use it with this program");
+      }
+      if (!description.norms.empty()) return;
+      throw refusal(directory, "there is nothing to fold (every norm is live)",
+                    "Remove norms first (norm_removal), or use --format hf");
   }
+}
 
- private:
-  static fs::path beside(fs::path& out) {
-    if (!out.has_filename()) out = out.parent_path();  // "DIR/"
-    return out.parent_path() / (".partial-" + out.filename().string());
+// A directory's model, on the CPU in fp32.
+struct LoadedModel {
+  LoadedModel(const std::string& directory, const ModelDescription& description)
+      : ops(make_ops(Device::cpu, Precision::fp32, 1)),
+        model(*ops, description.config, checked_workload(description)) {
+    load_weights(model, directory);
+    set_norm_states(model, description.norms);
   }
-
-  fs::path out_;
-  fs::path path_;
+  std::unique_ptr<Ops> ops;
+  Model model;
 };
+
+std::string short_number(double number) {
+  std::ostringstream text;
+  text << std::setprecision(3) << number;
+  return text.str();
+}
+
+// In --scale's √(variance + s²) the variance must not be seen.
+void require_large_scale(double difference, double scale) {
+  if (difference <= kExactDifference) return;
+  throw input_error("--scale " + short_number(scale) + " (logits differ by " +
+                    short_number(difference) +
+                    " of the largest: √(variance + s²) is not s). Choose a larger one");
+}
+
+// In the form of the format; where norms are folded away, the description changes with them.
+void write_weights_of(Model& source, const std::vector<float>& logits,
+                      ModelDescription& description, const ExportOptions& options,
+                      const std::string& path) {
+  const auto write = [&](const Model& model) { write_weights(model, path, {}, options.type); };
+  const ModelConfig config = description.config;
+  switch (options.format) {
+    case ExportFormat::hf:
+      write(source);
+      return;
+    case ExportFormat::hf_ln_free: {
+      Model stock(source.ops(), ln_free_config(config, options.scale), checked_workload({config}));
+      fill_ln_free(stock, source, options.scale);
+      require_large_scale(difference_of(logits_of(stock), logits), options.scale);
+      write(stock);
+      return;
+    }
+    case ExportFormat::folded: {
+      if (!all_frozen(norm_records(source))) {
+        write(source);
+        return;
+      }
+      description.config = folded_config(config);
+      description.norms.clear();
+      Model folded(source.ops(), description.config, checked_workload(description));
+      fold_norms(folded, source);
+      write(folded);
+      return;
+    }
+  }
+}
+
+ModelForm form_of(ExportFormat format) {
+  switch (format) {
+    case ExportFormat::hf:
+      return ModelForm::own;
+    case ExportFormat::hf_ln_free:
+      return ModelForm::ln_free;
+    case ExportFormat::folded:
+      return ModelForm::modelling;
+  }
+  throw Error("unknown format");
+}
 
 }  // namespace
 
-void export_hugging_face(const std::string& directory, const ExportOptions& options,
-                         std::vector<std::string>& warnings) {
-  ModelDescription description = read_config_json(directory);
-  const std::string beyond = beyond_plain(description.config);
-  if (!beyond.empty()) {
-    throw input_error(directory + ": no plain model computes it (it has " + beyond +
-                      "). Use it with this program, or export a model with the family's own norms");
-  }
+double export_model(const std::string& directory, const ExportOptions& options,
+                    std::vector<std::string>& warnings) {
+  const ModelDescription read = read_config_json(directory);
+  require_expressible(directory, read, options);
+  ModelDescription description = read;
+  description.form = form_of(options.format);
+  description.ln_free_scale = options.scale;
   description.type = type_name(options.type);
   add_tokenizer(description, directory, options.tokenizer, warnings);
-  DirectoryBeside out(options.out);
-  const auto ops = make_ops(Device::cpu, Precision::fp32, 1);
-  Model model(*ops, description.config, {1, 1});
-  load_weights(model, directory);
-  write_weights(model, out.path() + "/model.safetensors", {}, options.type);
+  PartialDirectory out(options.out);
+  std::vector<float> logits;
+  {
+    LoadedModel source(directory, read);
+    logits = logits_of(source.model);
+    write_weights_of(source.model, logits, description, options, out.path() + "/model.safetensors");
+  }
+  description.files.merge(exported_files(description));
   write_description(out.path(), description);
-  out.put_in_place();
+  LoadedModel written(out.path(), read_config_json(out.path()));
+  const double difference = difference_of(logits_of(written.model), logits);
+  const double allowed = difference_allowed(options.type);
+  if (!(difference <= allowed)) {
+    throw Error(options.out +
+                ": not made (what was written does not compute the model: its logits " +
+                "differ by " + short_number(difference) + " of the largest, where " +
+                short_number(allowed) + " is allowed). Check the disk, then export again");
+  }
+  out.publish();
+  return difference;
 }
 
 }  // namespace normlab

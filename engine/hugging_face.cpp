@@ -29,6 +29,22 @@ std::vector<NamedSlice> plain_names(const ModelConfig& config) {
   throw Error("unknown family");
 }
 
+// Who computes a model of the modelling file.
+struct ModellingNames {
+  std::string type, file, config_class, model_class;
+};
+ModellingNames modelling_names(Family family) {
+  switch (family) {
+    case Family::gpt2:
+      return {"normlab_gpt2", "modeling_normlab_gpt2", "NormlabGPT2Config",
+              "NormlabGPT2LMHeadModel"};
+    case Family::llama:
+      return {"normlab_llama", "modeling_normlab_llama", "NormlabLlamaConfig",
+              "NormlabLlamaForCausalLM"};
+  }
+  throw Error("unknown family");
+}
+
 // The model_type under which transformers computes the model. A llama must have a width that is a
 // multiple of its heads there; a mistral, the same but for a window, need not.
 std::string plain_type(const ModelDescription& description) {
@@ -82,11 +98,63 @@ json llama_json(const ModelConfig& config, const std::string& type) {
 
 json id_json(int64_t id) { return id < 0 ? json() : json(id); }
 
+json own_section(const ModelDescription& description) {
+  const ModelConfig& config = description.config;
+  json own = {{"family", name_of(config.family, family_names)},
+              {"norm", name_of(config.norm.kind, norm_kind_names)},
+              {"placement", name_of(config.norm.placement, placement_names)},
+              {"biases", name_of(config.biases, biases_names)},
+              {"head_bias", config.head_bias},
+              {"dropout", config.dropout},
+              {"tokenizer", description.tokenizer},
+              {"micro_batch", description.micro_batch},
+              {"sequence_length", description.sequence_length},
+              {"packing", name_of(description.packing, packing_names)},
+              {"norms", norms_to_json(description.norms)},
+              {"mask_eot_targets", description.mask_eot_targets},
+              {"precision", name_of(description.precision, precision_names)}};
+  if (description.form == ModelForm::ln_free) {
+    own["ln_free"] = {{"scale", description.ln_free_scale}, {"epsilon", config.norm.epsilon}};
+  }
+  return own;
+}
+
+// By what model_type, and so by which class, the model is computed.
+void name_type(json& out, const ModelDescription& description) {
+  const ModelConfig& config = description.config;
+  switch (description.form) {
+    case ModelForm::own:
+      if (beyond_plain(config).empty() && description.norms.empty()) return;
+      out["model_type"] = "normlab";
+      out.erase("architectures");
+      return;
+    case ModelForm::ln_free: {
+      const char* key = config.family == Family::gpt2 ? "layer_norm_epsilon" : "rms_norm_eps";
+      out[key] = description.ln_free_scale * description.ln_free_scale;
+      return;
+    }
+    case ModelForm::modelling: {
+      const ModellingNames names = modelling_names(config.family);
+      out["model_type"] = names.type;
+      out["architectures"] = {names.model_class};
+      out["auto_map"] = {{"AutoConfig", names.file + "." + names.config_class},
+                         {"AutoModelForCausalLM", names.file + "." + names.model_class}};
+      return;
+    }
+  }
+}
+
 }  // namespace
+
+std::string modelling_file(Family family) { return modelling_names(family).file; }
 
 std::string beyond_plain(const ModelConfig& config) {
   const bool gpt2 = config.family == Family::gpt2;
   const std::string family = gpt2 ? "GPT-2" : "LLaMA";
+  if (config.norm.placement == NormPlacement::none) {
+    return "no norms, where " + family + " has them before each sublayer";
+  }
+  if (config.head_bias) return "a bias of the head, where " + family + " has none";
   if (config.norm.placement != NormPlacement::pre) {
     return std::string("norms in the place \"") + name_of(config.norm.placement, placement_names) +
            "\", where " + family + " has them before each sublayer";
@@ -111,22 +179,8 @@ std::string config_json(const ModelDescription& description) {
   out["dtype"] = description.type;
   out["bos_token_id"] = id_json(description.begin_of_text);
   out["eos_token_id"] = id_json(description.end_of_text);
-  out["normlab"] = json{{"family", name_of(config.family, family_names)},
-                        {"norm", name_of(config.norm.kind, norm_kind_names)},
-                        {"placement", name_of(config.norm.placement, placement_names)},
-                        {"biases", name_of(config.biases, biases_names)},
-                        {"dropout", config.dropout},
-                        {"tokenizer", description.tokenizer},
-                        {"micro_batch", description.micro_batch},
-                        {"sequence_length", description.sequence_length},
-                        {"packing", name_of(description.packing, packing_names)},
-                        {"norms", norms_to_json(description.norms)},
-                        {"mask_eot_targets", description.mask_eot_targets},
-                        {"precision", name_of(description.precision, precision_names)}};
-  if (!beyond_plain(config).empty() || !description.norms.empty()) {
-    out["model_type"] = "normlab";
-    out.erase("architectures");
-  }
+  out["normlab"] = own_section(description);
+  name_type(out, description);
   return out.dump(2) + "\n";
 }
 

@@ -1,4 +1,5 @@
 // config.json in: what a model is, and whether all of it is computed here.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -33,6 +34,7 @@ class Description {
     return fail(key + " = " + value.dump() + " (" + what +
                 " is not computed here). Use a model without it");
   }
+  const std::string& path() const { return path_; }
   const json& root() const { return root_; }
   bool has(const char* key) const { return root_.contains(key) && !root_[key].is_null(); }
 
@@ -259,6 +261,7 @@ void read_own_section(const Description& file, ModelDescription& description) {
     read_choice(file, "norm", description.config.norm.kind, norm_kind_names);
     read_choice(file, "placement", description.config.norm.placement, placement_names);
     read_choice(file, "biases", description.config.biases, biases_names);
+    description.config.head_bias = own.value("head_bias", false);
     description.norms = norms_from_json(own.value("norms", json::array()));
   } catch (const json::exception& error) {
     throw file.fail(std::string("the normlab section: ") + error.what());
@@ -275,15 +278,66 @@ int64_t read_id(const Description& file, const char* key) {
   return id.is_number_integer() ? id.get<int64_t>() : -1;
 }
 
+// Beyond any epsilon that a norm computes its std with.
+constexpr double kLnFreeEpsilon = 1e6;
+
+// Norms that divide by s = √epsilon whatever their input are frozen ones. A file of ours says so
+// itself, and σ and epsilon as they were; of others the gains hold gain/σ.
+void read_ln_free(const Description& file, ModelDescription& description) {
+  ModelConfig& config = description.config;
+  const bool ours = file.has("normlab");
+  const json settings = ours ? file.root()["normlab"].value("ln_free", json()) : json();
+  if (ours ? settings.is_null() : !(config.norm.epsilon >= kLnFreeEpsilon)) return;
+  if (!(config.norm.epsilon >= kLnFreeEpsilon)) {
+    throw file.fail(
+        "normlab.ln_free (the epsilon of its norms is no large one). "
+        "Take the config.json that belongs to the weights");
+  }
+  description.form = ModelForm::ln_free;
+  description.ln_free_scale = std::sqrt(config.norm.epsilon);
+  const std::vector<NormRecord> all = frozen_norms(config.norm, config.layers, 1);
+  if (!ours) {
+    config.norm.epsilon =
+        (config.family == Family::gpt2 ? gpt2_defaults() : llama_defaults()).norm.epsilon;
+    description.norms = all;
+    description.warnings.push_back(
+        file.path() +
+        ": the model is LN-free and does not say by which std its norms divide (they come in with "
+        "std 1 and gains that hold gain/std, which computes the same). Training on starts from "
+        "other gains than it would from the model that was published");
+    return;
+  }
+  try {
+    config.norm.epsilon = settings.at("epsilon").get<double>();
+  } catch (const json::exception& error) {
+    throw file.fail(std::string("normlab.ln_free: ") + error.what());
+  }
+  const bool complete =
+      description.norms.size() == all.size() && all_frozen(description.norms) &&
+      std::all_of(all.begin(), all.end(), [&](const NormRecord& norm) {
+        return std::any_of(description.norms.begin(), description.norms.end(),
+                           [&](const NormRecord& other) { return same_place(norm, other); });
+      });
+  if (complete) return;
+  throw file.fail(
+      "normlab.norms (an LN-free model must name every norm once, its gate 0). "
+      "Take the config.json that belongs to the weights");
+}
+
+// Ours are of either family: their own section says of which.
+std::string type_of(const Description& file) {
+  const std::string type = file.text("model_type", "");
+  if (type != "normlab" && type != "normlab_gpt2" && type != "normlab_llama") return type;
+  const json own = file.root().value("normlab", json::object());
+  const json family = own.is_object() ? own.value("family", json()) : json();
+  return family.is_string() ? family.get<std::string>() : "";
+}
+
 }  // namespace
 
 ModelDescription read_config_json(const std::string& directory) {
   const Description file(directory + "/config.json");
-  std::string type = file.text("model_type", "");
-  if (type == "normlab") {
-    const json own = file.root().value("normlab", json::object());
-    type = own.is_object() ? own.value("family", "") : "";
-  }
+  const std::string type = type_of(file);
   ModelDescription description;
   if (type == "gpt2") {
     description.config = read_gpt2(file);
@@ -303,6 +357,11 @@ ModelDescription read_config_json(const std::string& directory) {
     validate(description.config);
   } catch (const Error& error) {
     throw error.at(directory + "/config.json");
+  }
+  if (file.text("model_type", "").starts_with("normlab_")) {
+    description.form = ModelForm::modelling;
+  } else {
+    read_ln_free(file, description);
   }
   return description;
 }

@@ -79,18 +79,23 @@ void use_tokenizer(ModelDescription& description, const TokenizerFiles& tokenize
   if (tokenizer.end_of_text >= 0 && tokenizer.end_of_text < config.vocabulary) {
     description.begin_of_text = description.end_of_text = tokenizer.end_of_text;
   }
-  if (tokenizer.files.empty()) return;
+  if (!tokenizer.files.empty()) add_tokenizer_config(description, tokenizer.name);
+}
+
+void add_tokenizer_config(ModelDescription& description, const std::string& tokenizer) {
+  const bool known =
+      description.config.family == Family::llama && description.form != ModelForm::modelling;
   nlohmann::ordered_json settings;
-  if (tokenizer.name.starts_with(kGpt2)) {
+  if (tokenizer.starts_with(kGpt2)) {
     settings["tokenizer_class"] = "GPT2Tokenizer";
-  } else if (config.family == Family::gpt2) {
+  } else if (!known) {
     // By itself transformers looks for tokenizer.model beside a llama or mistral only. (Its
     // LlamaTokenizer would make other ids of a space at the beginning than SentencePiece.)
     settings["tokenizer_class"] = "TokenizersBackend";
   } else {
     return;
   }
-  settings["model_max_length"] = config.context;
+  settings["model_max_length"] = description.config.context;
   description.files["tokenizer_config.json"] = settings.dump(2) + "\n";
 }
 

@@ -22,6 +22,8 @@ TokenizerFiles read_tokenizer(const std::string& name, std::vector<std::string>&
 // would not know it by them, its ids in config.json. (Beside a qwen2 transformers' AutoTokenizer
 // sees Qwen2's own tokenizer in any files; there the class must be named when it is loaded.)
 void use_tokenizer(ModelDescription& description, const TokenizerFiles& tokenizer);
+// Adds that tokenizer_config.json to the description's files, for the tokenizer of this name.
+void add_tokenizer_config(ModelDescription& description, const std::string& tokenizer);
 // Writes and syncs DIR/config.json and what is to lie beside it. Returns the files' names.
 std::vector<std::string> write_description(const std::string& directory,
                                            const ModelDescription& description);

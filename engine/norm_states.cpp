@@ -11,10 +11,6 @@ namespace {
 
 using nlohmann::json;
 
-bool same_place(const NormRecord& a, const NormRecord& b) {
-  return a.role == b.role && a.layer == b.layer;
-}
-
 // Index of the site of a norm; as many as there are where there is none.
 size_t site_of(const std::vector<NormSite>& sites, const NormRecord& norm) {
   const auto found = std::find_if(sites.begin(), sites.end(), [&](const NormSite& site) {
@@ -24,6 +20,27 @@ size_t site_of(const std::vector<NormSite>& sites, const NormRecord& norm) {
 }
 
 }  // namespace
+
+std::vector<NormRecord> frozen_norms(const NormConfig& config, int64_t layers, double sigma) {
+  std::vector<NormRecord> norms;
+  const auto add = [&](const std::optional<PlannedNorm>& norm) {
+    if (!norm) return;
+    norms.push_back({norm->role, norm->layer, {0, sigma}});
+    if (norm->role == NormRole::attention_qk) {
+      norms.push_back({NormRole::attention_v, norm->layer, {0, sigma}});
+    }
+  };
+  for (const PlannedJoint& joint : norm_plan(config, layers)) {
+    add(joint.after);
+    add(joint.before);
+  }
+  return norms;
+}
+
+bool all_frozen(const std::vector<NormRecord>& norms) {
+  return std::all_of(norms.begin(), norms.end(),
+                     [](const NormRecord& norm) { return norm.state.gate == 0; });
+}
 
 std::vector<NormRecord> norm_records(const Model& model) {
   std::vector<NormRecord> norms;
@@ -105,6 +122,10 @@ std::vector<NormRecord> norms_from_json(const json& list) {
     norms.push_back(norm);
   }
   return norms;
+}
+
+bool same_place(const NormRecord& one, const NormRecord& other) {
+  return one.role == other.role && one.layer == other.layer;
 }
 
 std::string place_of(const NormRecord& norm) {

@@ -16,6 +16,9 @@ struct NormRecord {
   NormState state;
 };
 
+// Every norm of a configuration with the same std, frozen, in the order of a model's sites. Pure.
+std::vector<NormRecord> frozen_norms(const NormConfig& config, int64_t layers, double sigma);
+bool all_frozen(const std::vector<NormRecord>& norms);
 // Every norm of a model, in the order of its sites; and those alone that are not live.
 std::vector<NormRecord> norm_records(const Model& model);
 std::vector<NormRecord> norms_not_live(const Model& model);
@@ -31,6 +34,7 @@ nlohmann::json norms_to_json(const std::vector<NormRecord>& norms);
 // beyond [0, 1] or a std that is not above 0 where the gate is below 1.
 std::vector<NormRecord> norms_from_json(const nlohmann::json& list);
 
+bool same_place(const NormRecord& one, const NormRecord& other);
 // "mlp of layer 3", "the final norm".
 std::string place_of(const NormRecord& norm);
 

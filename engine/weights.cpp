@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
 #include <set>
 
+#include "engine/ln_free.h"
 #include "engine/safetensors_set.h"
 #include "engine/stored_numbers.h"
 #include "kernels/bfloat16.h"
@@ -124,9 +126,10 @@ void check_tensors(const SafetensorsSet& files, const ModelConfig& config) {
 }
 
 // A matrix that the file holds transposed is turned part by part into memory of its size (of the
-// smallest GPT-2 a fiftieth, of the larger ones less), all else goes through one part.
+// smallest GPT-2 a fiftieth, of the larger ones less), all else goes through one part. `factor`
+// multiplies what the file holds.
 void load_tensor(Ops& ops, Tensor target, const SafetensorsFile& file, const NamedSlice& slice,
-                 const std::string& name) {
+                 const std::string& name, double factor) {
   const Shape& stored = slice.shape;
   const int64_t step = std::max<int64_t>(kPart / stored.columns(), 1);
   std::vector<float> part, turned(static_cast<size_t>(slice.transposed ? stored.elements() : 0));
@@ -134,6 +137,9 @@ void load_tensor(Ops& ops, Tensor target, const SafetensorsFile& file, const Nam
     const int64_t count = std::min(step, stored.rows() - first);
     part.resize(static_cast<size_t>(count * stored.columns()));
     file.read(part, name, first * stored.columns());
+    if (factor != 1) {
+      for (float& number : part) number = static_cast<float>(factor * number);
+    }
     if (slice.transposed) {
       turn(std::span(turned).subspan(static_cast<size_t>(first)), part, count, stored.columns(),
            stored.rows());
@@ -208,10 +214,22 @@ void upload_floats(Ops& ops, Tensor tensor, const std::vector<float>& values) {
 void load_weights(Model& model, const std::string& directory, Tensor masters) {
   const SafetensorsSet files(directory);
   check_tensors(files, model.config());
+  // Weights alone, without a config.json, are as they are.
+  ModelDescription description;
+  if (std::filesystem::exists(directory + "/config.json")) {
+    description = read_config_json(directory);
+  }
+  const bool ln_free = description.form == ModelForm::ln_free;
+  std::vector<double> factors(model.parameters().size(), 1);
+  if (ln_free) {
+    factors = ln_free_factors(model, description.norms, description.ln_free_scale);
+  }
   for (const NamedSlice& slice : file_names(model.config())) {
     const std::string name = name_in(files, slice.name);
-    load_tensor(model.ops(), slice_of(model, slice, masters), files.file_of(name), slice, name);
+    load_tensor(model.ops(), slice_of(model, slice, masters), files.file_of(name), slice, name,
+                factors[static_cast<size_t>(slice.parameter)]);
   }
+  if (ln_free) restore_values(model, description.norms, masters);
   if (masters) model.ops().round_weights(model.values(), masters);
 }
 

@@ -15,7 +15,8 @@ namespace normlab {
 // ("attn.bias", "attn.masked_bias"), LLaMA's ("rotary_emb.inv_freq") and a tied head that equals
 // the embedding are ignored. A missing, misshapen or unknown tensor, or a tied head that differs,
 // is an input Error that names it. Where there are masters, an arena like Model::values(), they
-// take the file's numbers and the values are rounded from them.
+// take the file's numbers and the values are rounded from them. Of an LN-free directory
+// (ModelForm::ln_free) the gains come in as they were before they were written so, to one rounding.
 void load_weights(Model& model, const std::string& directory, Tensor masters = {});
 // Writes model.safetensors, by default in fp32 whatever the model works in: the masters where there
 // are some, else the values. Returns the file's hash. Throws an input Error for a number beyond

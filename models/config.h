@@ -12,7 +12,7 @@ namespace normlab {
 enum class Family { gpt2, llama };
 enum class Activation { gelu, swiglu };
 enum class Positions { learned, rope };
-// Which products of a layer have a bias; the head never.
+// Which products of a layer have a bias.
 enum class Biases {
   none,  // LLaMA, Mistral
   qkv,   // of attention's queries, keys and values only (Qwen2)
@@ -22,6 +22,7 @@ enum class Biases {
 enum class NormPlacement {
   pre,   // x ← x + f(N(x))
   post,  // x ← N(x + f(x))
+  none,  // x ← x + f(x), and none before the head: what is left when norms are folded away
 };
 
 struct NormConfig {
@@ -56,6 +57,7 @@ struct ModelConfig {
   Activation activation = Activation::gelu;
   Biases biases = Biases::all;
   bool tie_embeddings = true;  // head = token embedding
+  bool head_bias = false;      // logits have a bias of their own (a folded LayerNorm's)
   double dropout = 0;          // on embedding, branches and attention probabilities
   NormConfig norm;
   InitConfig init;

@@ -47,22 +47,23 @@ std::vector<NamedSlice> gpt2_names(const ModelConfig& config) {
   for (int64_t layer = 0; layer < config.layers; ++layer) {
     const std::string file = "transformer.h." + std::to_string(layer) + ".";
     const std::string own = "layers." + std::to_string(layer) + ".";
-    map.whole(file + "ln_1.weight", own + "attention.norm.gain");
-    map.whole(file + "ln_1.bias", own + "attention.norm.bias");
+    map.whole_if_any(file + "ln_1.weight", own + "attention.norm.gain");
+    map.whole_if_any(file + "ln_1.bias", own + "attention.norm.bias");
     map.turned(file + "attn.c_attn.weight", own + "attention.qkv.weight");
     map.whole(file + "attn.c_attn.bias", own + "attention.qkv.bias");
     map.turned(file + "attn.c_proj.weight", own + "attention.out.weight");
     map.whole(file + "attn.c_proj.bias", own + "attention.out.bias");
-    map.whole(file + "ln_2.weight", own + "mlp.norm.gain");
-    map.whole(file + "ln_2.bias", own + "mlp.norm.bias");
+    map.whole_if_any(file + "ln_2.weight", own + "mlp.norm.gain");
+    map.whole_if_any(file + "ln_2.bias", own + "mlp.norm.bias");
     map.turned(file + "mlp.c_fc.weight", own + "mlp.in.weight");
     map.whole(file + "mlp.c_fc.bias", own + "mlp.in.bias");
     map.turned(file + "mlp.c_proj.weight", own + "mlp.out.weight");
     map.whole(file + "mlp.c_proj.bias", own + "mlp.out.bias");
   }
-  map.whole("transformer.ln_f.weight", "final.norm.gain");
-  map.whole("transformer.ln_f.bias", "final.norm.bias");
-  if (!config.tie_embeddings) map.whole("lm_head.weight", "head.weight");
+  map.whole_if_any("transformer.ln_f.weight", "final.norm.gain");
+  map.whole_if_any("transformer.ln_f.bias", "final.norm.bias");
+  map.whole_if_any("lm_head.weight", "head.weight");
+  map.whole_if_any("lm_head.bias", "head.bias");
   return map.take();
 }
 

@@ -1,6 +1,6 @@
 // LLaMA (Touvron et al. 2023) in the sizes of "The Curse of Depth" (LayerNorm-Scaling's
 // configs/llama_*.json), and the names of its tensors in Hugging Face's files; Mistral's and
-// Qwen2's are the same, with Qwen2's biases.
+// Qwen2's are the same, with Qwen2's biases. (LLaMA itself has none; folded LayerNorms leave some.)
 #include <array>
 
 #include "models/names.h"
@@ -72,25 +72,33 @@ std::vector<NamedSlice> llama_names(const ModelConfig& config) {
     const std::string own = "layers." + std::to_string(layer) + ".";
     const int64_t queries = config.query_columns();
     const int64_t keys = config.kv_columns();
-    map.whole(file + "input_layernorm.weight", own + "attention.norm.gain");
+    map.whole_if_any(file + "input_layernorm.weight", own + "attention.norm.gain");
     map.rows(file + "self_attn.q_proj.weight", own + "attention.qkv.weight", 0, queries);
     map.rows(file + "self_attn.k_proj.weight", own + "attention.qkv.weight", queries, keys);
     map.rows(file + "self_attn.v_proj.weight", own + "attention.qkv.weight", queries + keys, keys);
-    if (config.biases == Biases::qkv) {
+    if (config.biases != Biases::none) {
       map.elements(file + "self_attn.q_proj.bias", own + "attention.qkv.bias", 0, queries);
       map.elements(file + "self_attn.k_proj.bias", own + "attention.qkv.bias", queries, keys);
       map.elements(file + "self_attn.v_proj.bias", own + "attention.qkv.bias", queries + keys,
                    keys);
     }
     map.whole(file + "self_attn.o_proj.weight", own + "attention.out.weight");
-    map.whole(file + "post_attention_layernorm.weight", own + "mlp.norm.gain");
+    map.whole_if_any(file + "post_attention_layernorm.weight", own + "mlp.norm.gain");
     map.rows(file + "mlp.gate_proj.weight", own + "mlp.in.weight", 0, config.feed_forward);
     map.rows(file + "mlp.up_proj.weight", own + "mlp.in.weight", config.feed_forward,
              config.feed_forward);
     map.whole(file + "mlp.down_proj.weight", own + "mlp.out.weight");
+    if (config.biases == Biases::all) {
+      map.whole(file + "self_attn.o_proj.bias", own + "attention.out.bias");
+      map.elements(file + "mlp.gate_proj.bias", own + "mlp.in.bias", 0, config.feed_forward);
+      map.elements(file + "mlp.up_proj.bias", own + "mlp.in.bias", config.feed_forward,
+                   config.feed_forward);
+      map.whole(file + "mlp.down_proj.bias", own + "mlp.out.bias");
+    }
   }
-  map.whole("model.norm.weight", "final.norm.gain");
-  if (!config.tie_embeddings) map.whole("lm_head.weight", "head.weight");
+  map.whole_if_any("model.norm.weight", "final.norm.gain");
+  map.whole_if_any("lm_head.weight", "head.weight");
+  map.whole_if_any("lm_head.bias", "head.bias");
   return map.take();
 }
 

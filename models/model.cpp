@@ -202,8 +202,11 @@ void Model::finish_sublayer(const PassContext& pass, size_t joint, int64_t dropo
 }
 
 void Model::head(Tensor logits, ConstTensor x) {
-  const Parameter& weight = structure_.parameters[static_cast<size_t>(structure_.head)];
-  ops_.linear_forward(logits, x, weight.value, {});
+  const auto value = [&](int parameter) {
+    return parameter < 0 ? ConstTensor{}
+                         : structure_.parameters[static_cast<size_t>(parameter)].value;
+  };
+  ops_.linear_forward(logits, x, value(structure_.head), value(structure_.head_bias));
 }
 
 Tensor Model::losses(const Batch& batch, Probe* probe) {
@@ -235,7 +238,8 @@ void Model::head_backward(const PassContext& pass, const Batch& batch) {
     ops_.cross_entropy_backward(losses.row_slice(first, count), logits,
                                 targets.row_slice(first, count));
     pass.show_gradient(ProbeSite::logits, -1, logits, first);
-    ops_.linear_backward_weight(pass.gradient(structure_.head), {}, logits, x);
+    ops_.linear_backward_weight(pass.gradient(structure_.head), pass.gradient(structure_.head_bias),
+                                logits, x);
     ops_.linear_backward_input(room.d_normed.row_slice(first, count), logits,
                                pass.value(structure_.head));
   }

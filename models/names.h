@@ -22,6 +22,10 @@ class NameMap {
       elements(file_name, name, 0, whole.value.columns());
     }
   }
+  // The same, of a parameter that some configurations lack.
+  void whole_if_any(const std::string& file_name, const std::string& name) {
+    if (find_parameter_or_none(parameters_, name) >= 0) whole(file_name, name);
+  }
   // [in, out] in the file.
   void turned(const std::string& file_name, const std::string& name) {
     const Shape shape = parameter(name).value.shape;

@@ -16,9 +16,13 @@ std::vector<PlannedJoint> norm_plan(const NormConfig& config, int64_t layers) {
         joints[attention + 1].after = PlannedNorm{NormRole::attention, layer};
         joints[attention + 2].after = of_mlp;
         break;
+      case NormPlacement::none:
+        break;
     }
   }
-  joints.back().before = PlannedNorm{NormRole::final, -1};
+  if (config.placement != NormPlacement::none) {
+    joints.back().before = PlannedNorm{NormRole::final, -1};
+  }
   return joints;
 }
 

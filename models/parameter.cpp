@@ -19,9 +19,18 @@ class ListBuilder {
     if (config_.biases >= least) add(name, layer, {1, size}, InitRule::zeros, 0, false);
   }
   void norm(const std::string& name, int64_t layer) {
+    if (config_.norm.placement == NormPlacement::none) return;
     add(name + ".gain", layer, {1, config_.width}, InitRule::ones, 0, false);
     if (config_.norm.kind == NormKind::layernorm) {
       add(name + ".bias", layer, {1, config_.width}, InitRule::zeros, 0, false);
+    }
+  }
+  void head() {
+    if (!config_.tie_embeddings) {
+      matrix("head.weight", -1, config_.vocabulary, config_.width, config_.init.std);
+    }
+    if (config_.head_bias) {
+      add("head.bias", -1, {1, config_.vocabulary}, InitRule::zeros, 0, false);
     }
   }
   std::vector<Parameter> take() { return std::move(list_); }
@@ -81,7 +90,7 @@ std::vector<Parameter> parameter_list(const ModelConfig& config) {
     list.bias(prefix + "mlp.out.bias", layer, config.width);
   }
   list.norm("final.norm", -1);
-  if (!config.tie_embeddings) list.matrix("head.weight", -1, config.vocabulary, config.width, std);
+  list.head();
   return list.take();
 }
 

@@ -129,6 +129,7 @@ ModelStructure make_structure(const ModelConfig& config) {
   structure.position_embedding = find_parameter_or_none(structure.parameters, "embedding.position");
   structure.head = config.tie_embeddings ? structure.token_embedding
                                          : find_parameter(structure.parameters, "head.weight");
+  structure.head_bias = find_parameter_or_none(structure.parameters, "head.bias");
   return structure;
 }
 

@@ -49,6 +49,7 @@ struct ModelStructure {
   int token_embedding = -1;
   int position_embedding = -1;  // −1: rotary
   int head = -1;                // the token embedding where they are tied
+  int head_bias = -1;           // −1: none
 
   int64_t arena_elements() const { return buckets.back().end; }
 };

@@ -49,6 +49,10 @@ TEST_CASE("norm_plan: post puts each norm after its sublayer's sum, and keeps th
                                                                       "mlp 1, final -1"});
 }
 
+TEST_CASE("norm_plan: none has the joints and no norm") {
+  CHECK(described(NormPlacement::none, 2) == std::vector<std::string>(5, "-, -"));
+}
+
 TEST_CASE("norm_plan: every norm appears exactly once, unscaled") {
   for (const NormPlacement placement : {NormPlacement::pre, NormPlacement::post}) {
     for (const int64_t layers : {1, 3, 12, 48}) {

@@ -48,7 +48,9 @@ std::vector<TinyCase> tiny_cases() {
                               {"llama layernorm, gelu, biases", tiny_llama()},
                               {"llama, biases of queries, keys and values", tiny_llama()},
                               {"gpt2 long", tiny_gpt2(), 1, 70},
-                              {"llama long", tiny_llama(), 1, 70}};
+                              {"llama long", tiny_llama(), 1, 70},
+                              {"gpt2 without norms, the head biased", tiny_gpt2()},
+                              {"llama without norms, tied", tiny_llama()}};
   cases[2].config.norm.placement = NormPlacement::post;
   cases[2].config.tie_embeddings = false;
   ModelConfig& post = cases[3].config;
@@ -68,6 +70,12 @@ std::vector<TinyCase> tiny_cases() {
   rich.activation = Activation::gelu;
   rich.biases = Biases::all;
   cases[6].config.biases = Biases::qkv;
+  ModelConfig& folded = cases[9].config;
+  folded.norm.placement = NormPlacement::none;
+  folded.tie_embeddings = false;
+  folded.head_bias = true;
+  cases[10].config.norm.placement = NormPlacement::none;
+  cases[10].config.tie_embeddings = true;
   return cases;
 }
 

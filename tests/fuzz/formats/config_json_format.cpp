@@ -14,6 +14,17 @@ Format config_json_format(const std::string& folder) {
     write_bytes(path, text);
     format.files.push_back(config_json(read_config_json(folder)));
   }
+  for (const Family family : {Family::gpt2, Family::llama}) {
+    for (const ModelForm form : {ModelForm::own, ModelForm::ln_free, ModelForm::modelling}) {
+      ModelDescription description;
+      description.config = family == Family::gpt2 ? gpt2_config("small") : llama_config("9m");
+      description.config.layers = 2;
+      description.norms = frozen_norms(description.config.norm, 2, 1.5);
+      description.form = form;
+      description.ln_free_scale = 1e6;
+      format.files.push_back(config_json(description));
+    }
+  }
   const std::string plain = format.files[2];
   format.files.push_back(std::string(plain).insert(
       plain.find('{') + 1,
@@ -32,6 +43,10 @@ Format config_json_format(const std::string& folder) {
                    "\"sliding_window\"",
                    "\"n_layer\"",
                    "\"post\"",
+                   "\"none\"",
+                   "\"norms\"",
+                   "\"ln_free\"",
+                   "1e12",
                    "\"layernorm\"",
                    "{",
                    "}",
