@@ -1,14 +1,13 @@
-// evaluate MODEL --tokens FILE…: the loss of a model on a corpus.
-#include <nlohmann/json.hpp>
+// evaluate MODEL --tokens FILE…: the loss of a model on one corpus, or on several.
 #include <optional>
 
 #include "engine/checkpoint.h"
 #include "engine/config_names.h"
 #include "engine/corpus.h"
 #include "engine/device.h"
-#include "engine/evaluation.h"
 #include "engine/model_files.h"
 #include "engine/weights.h"
+#include "tools/evaluation_report.h"
 #include "tools/main.h"
 
 namespace normlab {
@@ -17,6 +16,7 @@ namespace {
 struct Options {
   std::string model;
   std::vector<std::string> tokens;
+  std::vector<std::vector<std::string>> sets;  // each a name, then its files
   std::string tokenizer;
   int64_t sequence_length = 0;
   int64_t batch = 0;
@@ -28,26 +28,6 @@ struct Options {
   std::optional<bool> mask_eot_targets;  // empty: as in the run
   bool json = false;
 };
-
-void print(const EvaluationResult& result, bool as_json) {
-  if (!as_json) {
-    std::cout << "loss        " << result.loss << " nats per token\nperplexity  "
-              << result.perplexity << "\nmedian      " << result.median << "\n95%         ["
-              << result.range_95[0] << ", " << result.range_95[1] << "]\n99.9%       ["
-              << result.range_99_9[0] << ", " << result.range_99_9[1] << "]\ntokens      "
-              << result.tokens << "\n";
-    return;
-  }
-  nlohmann::ordered_json out = {
-      {"loss", result.loss},         {"perplexity", result.perplexity}, {"median", result.median},
-      {"range_95", result.range_95}, {"range_99_9", result.range_99_9}, {"tokens", result.tokens}};
-  out["worst_documents"] = nlohmann::ordered_json::array();
-  for (const DocumentLoss& document : result.worst_documents) {
-    out["worst_documents"].push_back(
-        {{"document", document.document}, {"loss", document.loss}, {"tokens", document.tokens}});
-  }
-  std::cout << out.dump(2) << "\n";
-}
 
 int64_t first_positive(int64_t a, int64_t b, int64_t otherwise) {
   return a > 0 ? a : b > 0 ? b : otherwise;
@@ -82,26 +62,81 @@ std::unique_ptr<Ops> open_device(const Options& options, const ModelDescription&
   return make_device(run);
 }
 
-TokenCorpus open_files(const Options& options, const ModelDescription& description,
-                       const std::string& directory) {
-  const std::vector<std::string> files = expand_paths(options.tokens);
-  CorpusDescription otherwise;
-  otherwise.vocabulary = description.config.vocabulary;
-  if (all_shards(files)) return open_tokens(files, "", otherwise);
-  return open_tokens(files, tokenizer_for(description, options.tokenizer, directory), otherwise);
+// One corpus, and how the model is to read it.
+struct TokenSet {
+  std::string name;   // "": the only one
+  std::string place;  // where it was named, for messages
+  TokenCorpus corpus;
+  EvaluationOptions evaluation;
+};
+
+// Before the model is loaded: what is wrong with a set is said at once.
+void check_set(const TokenSet& set, const ModelDescription& description) {
+  const CorpusDescription& data = set.corpus.description();
+  if (data.vocabulary > description.config.vocabulary) {
+    throw input_error(set.place + ": has a vocabulary of " + std::to_string(data.vocabulary) +
+                      " (the model's is of " + std::to_string(description.config.vocabulary) +
+                      "). Use the tokenizer of the model");
+  }
+  StreamOptions stream;
+  stream.tokens_per_sequence = set.evaluation.tokens_per_sequence;
+  stream.packing = set.evaluation.packing;
+  stream.mask_eot_targets = set.evaluation.mask_eot_targets;
+  try {
+    require_streamable(data, stream);
+  } catch (const Error& error) {
+    throw error.at(set.place);
+  }
 }
 
-// Before the model is loaded.
-void check_documents(const CorpusDescription& corpus, const EvaluationOptions& evaluation,
-                     const std::string& place) {
-  StreamOptions stream;
-  stream.tokens_per_sequence = evaluation.tokens_per_sequence;
-  stream.packing = evaluation.packing;
-  stream.mask_eot_targets = evaluation.mask_eot_targets;
+TokenSet open_set(const std::string& name, const std::vector<std::string>& patterns,
+                  const Options& options, const ModelDescription& description,
+                  const std::string& directory) {
+  const std::vector<std::string> files = expand_paths(patterns);
+  CorpusDescription otherwise;
+  otherwise.vocabulary = description.config.vocabulary;
+  const std::string tokenizer =
+      all_shards(files) ? "" : tokenizer_for(description, options.tokenizer, directory);
+  TokenSet set{name, patterns.front(), open_tokens(files, tokenizer, otherwise), {}};
+  set.evaluation = evaluation_options(options, description, set.corpus.description());
+  check_set(set, description);
+  return set;
+}
+
+std::vector<TokenSet> open_sets(const Options& options, const ModelDescription& description,
+                                const std::string& directory) {
+  std::vector<TokenSet> sets;
+  if (options.tokens.empty() && options.sets.empty()) {
+    throw input_error("no tokens to evaluate on. Name their files with --tokens FILE…");
+  }
+  if (options.sets.empty()) {
+    sets.push_back(open_set("", options.tokens, options, description, directory));
+  }
+  for (const std::vector<std::string>& words : options.sets) {
+    const std::string& name = words.front();
+    if (words.size() == 1) {
+      throw input_error("--set " + name + " (names no file). Write --set NAME FILE…");
+    }
+    const auto same_name = [&](const TokenSet& set) { return set.name == name; };
+    if (std::any_of(sets.begin(), sets.end(), same_name)) {
+      throw input_error("--set " + name + " (there are two of this name). Give each its own");
+    }
+    sets.push_back(
+        open_set(name, {words.begin() + 1, words.end()}, options, description, directory));
+  }
+  return sets;
+}
+
+// To show how documents begin; none where it is not known or cannot be read.
+std::unique_ptr<Tokenizer> tokenizer_of(const TokenSet& set, const Options& options,
+                                        const ModelDescription& description,
+                                        const std::string& directory) {
+  const std::string& own = set.corpus.description().tokenizer;
   try {
-    require_streamable(corpus, stream);
-  } catch (const Error& error) {
-    throw error.at(place);
+    const bool stated = options.tokenizer.empty() && !own.empty();
+    return make_tokenizer(stated ? own : tokenizer_for(description, options.tokenizer, directory));
+  } catch (const Error&) {
+    return nullptr;
   }
 }
 
@@ -110,23 +145,27 @@ int evaluate_model(const Options& options) {
   const std::string directory = model_directory(options.model, warnings);
   for (const std::string& warning : warnings) std::cerr << "warning: " << warning << "\n";
   const ModelDescription description = read_config_json(directory);
-  const TokenCorpus corpus = open_files(options, description, directory);
-  const CorpusDescription& data = corpus.description();
-  if (data.vocabulary > description.config.vocabulary) {
-    throw input_error(options.tokens.front() + ": has a vocabulary of " +
-                      std::to_string(data.vocabulary) + " (the model's is of " +
-                      std::to_string(description.config.vocabulary) +
-                      "). Use the tokenizer of the model");
+  const std::vector<TokenSet> sets = open_sets(options, description, directory);
+  Workload workload{1, 1, Purpose::inference, attention_norms(description.norms)};
+  for (const TokenSet& set : sets) {
+    workload.micro_batch = set.evaluation.batch;
+    workload.tokens = std::max(workload.tokens, set.evaluation.tokens_per_sequence);
   }
-  const EvaluationOptions evaluation = evaluation_options(options, description, data);
-  check_documents(data, evaluation, options.tokens.front());
   const auto ops = open_device(options, description);
-  Model model(*ops, description.config,
-              {evaluation.batch, evaluation.tokens_per_sequence, Purpose::inference,
-               attention_norms(description.norms)});
+  Model model(*ops, description.config, workload);
   load_weights(model, directory);
   set_norm_states(model, description.norms);
-  print(evaluate(model, corpus, evaluation), options.json);
+  std::vector<EvaluationReport> reports;
+  for (const TokenSet& set : sets) {
+    const auto tokenizer = tokenizer_of(set, options, description, directory);
+    const EvaluationResult result = evaluate(model, set.corpus, set.evaluation);
+    reports.push_back(make_report(set.name, result, set.corpus, tokenizer.get()));
+  }
+  if (options.json) {
+    print_json(std::cout, reports);
+  } else {
+    print(std::cout, reports);
+  }
   return kExitDone;
 }
 
@@ -137,14 +176,18 @@ int main(int argc, char* argv[]) {
   normlab::Options options;
   CLI::App app(
       "Mean cross-entropy of a model in nats per token, perplexity, and percentiles of the "
-      "per-token losses.\nExample: evaluate runs/quickstart --tokens my.txt --json",
+      "per-token losses.\nExample: evaluate runs/quickstart --tokens my.txt --json\n"
+      "         evaluate runs/quickstart --set mine my.txt --set web web/val-*.bin",
       "evaluate");
   app.add_option("model", options.model,
                  "a run directory, a checkpoint or a Hugging Face model directory")
       ->required();
-  app.add_option("--tokens", options.tokens,
-                 "token shards (*.bin), texts, or JSON lines (*.jsonl), also as .gz or .zst")
-      ->required();
+  CLI::Option* tokens =
+      app.add_option("--tokens", options.tokens,
+                     "token shards (*.bin), texts, or JSON lines (*.jsonl), also as .gz or .zst");
+  app.add_option("--set", options.sets,
+                 "NAME FILE…: the same under a name; several sets are reported one by one")
+      ->excludes(tokens);
   app.add_option("--tokenizer", options.tokenizer, "of texts; the model's own by default");
   app.add_option("--sequence-length", options.sequence_length,
                  "the run's by default, else the context")

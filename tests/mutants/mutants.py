@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from cuda_mutants import CUDA_MISTAKES
 from prepare_mutants import PREPARE_MISTAKES
+from removal_mutants import GOLDEN_REMOVAL, REMOVAL_MISTAKES, SIGMA_LATE
 from tokenizer_mutants import TOKENIZER_MISTAKES
 
 KERNELS = "test_kernels"
@@ -249,3 +250,6 @@ MUTANTS += [one(name, "test_cuda", tests, "kernels/cuda/" + file, original, repl
             for name, tests, file, original, replacement in CUDA_MISTAKES]
 MUTANTS += [one(name, "test_data", tests, "data/" + file, original, replacement)
             for name, tests, file, original, replacement in TOKENIZER_MISTAKES + PREPARE_MISTAKES]
+MUTANTS += [one(name, ENGINE, GOLDEN_REMOVAL, file, original, replacement)
+            for name, file, original, replacement in REMOVAL_MISTAKES]
+MUTANTS.append(Mutant(SIGMA_LATE[0], ENGINE, GOLDEN_REMOVAL, *SIGMA_LATE[1:]))

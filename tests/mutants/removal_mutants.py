@@ -1,0 +1,59 @@
+"""Mistakes in the removal of norms, which the golden removals must notice."""
+
+GOLDEN_REMOVAL = "golden removal*"
+REMOVAL = "engine/norm_removal.cpp"
+SCHEDULE = "engine/removal_schedule.cpp"
+STD = "kernels/cpu/row_std.cpp"
+
+# name, file, text that occurs once, what it becomes
+REMOVAL_MISTAKES = [
+    ("removal: sigma moves a step too long", REMOVAL,
+     "if (step > site.tracks_until) continue;", "if (step > site.tracks_until + 1) continue;"),
+    ("removal: sigma stops a step early", REMOVAL,
+     "if (step > site.tracks_until) continue;",
+     "if (step >= site.tracks_until && site.sigma > 0) continue;"),
+    ("removal: sigma begins at 0", REMOVAL,
+     "site.sigma > 0 ? site.momentum : 0", "site.momentum"),
+    ("removal: stds of earlier steps count", REMOVAL,
+     "  if (tracks_) model_.zero_norm_stds();\n", ""),
+    ("removal: a shared sigma stops when queries and keys go", REMOVAL,
+     "{NormRole::attention_v, NormRole::attention_qk}", "{NormRole::attention_qk}"),
+    ("removal: a shared sigma has the momentum of values", REMOVAL,
+     "{NormRole::attention_v, NormRole::attention_qk}",
+     "{NormRole::attention_qk, NormRole::attention_v}"),
+    ("removal: one auxiliary target for a pass", REMOVAL,
+     ".group = config.auxiliary_group", ".group = 4"),
+    ("removal: a norm goes a step late", SCHEDULE,
+     "const int64_t begun = step - removal_step(config, role, layer) + 1;",
+     "const int64_t begun = step - removal_step(config, role, layer);"),
+    ("removal: a gate falls in a straight line", SCHEDULE,
+     "return (1 + std::cos(std::numbers::pi * part)) / 2;", "return 1 - part;"),
+    ("removal: queries and keys exchanged with values", "models/structure.cpp",
+     "      norms.values = add_values_site(structure, *norms.before);\n",
+     "      norms.values = add_values_site(structure, *norms.before);\n"
+     "      if (norms.values) std::swap(*norms.before, *norms.values);\n"),
+    ("removal: no centring in a frozen norm", "kernels/cpu/norm.cpp",
+     "x, width, found.mean,\n                gate(found.inverse_std), norm);",
+     "x, width,\n                gate.live == 0 ? Scalar(0) : found.mean, gate(found.inverse_std), norm);"),
+    ("removal: gains decay", "models/parameter.cpp",
+     'add(name + ".gain", layer, {1, config_.width}, InitRule::ones, 0, false);',
+     'add(name + ".gain", layer, {1, config_.width}, InitRule::ones, 0, true);'),
+    ("removal: stds count again in backward", "models/model.cpp",
+     '"backward of a model for training");\n',
+     '"backward of a model for training");\n  if (batch.lengths) add_norm_stds(batch);\n'),
+    ("removal: the auxiliary target counts first tokens", STD,
+     "for (int64_t token = 1; token < stds.length(sequence)",
+     "for (int64_t token = 0; token < stds.length(sequence)"),
+    ("removal: the auxiliary target counts ends of text", STD,
+     "      if (ids[token] == settings.end_of_text) continue;\n", ""),
+    ("removal: filling has a std", STD,
+     "return lengths.as<int32_t>()[sequence * lengths.row_stride];",
+     "return tokens + 0 * sequence;"),
+]
+
+SIGMA_LATE = ("removal: sigma in use is a step late", REMOVAL, [
+    ("  set_states(step + 1);\n  tracks_", "  tracks_"),
+    ("  const std::vector<double> sums =",
+     "  set_states(step + 1);\n  const std::vector<double> sums ="),
+    ("  set_states(step);\n}\n\nvoid NormRemoval::cancel_step",
+     "}\n\nvoid NormRemoval::cancel_step")])
