@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from cuda_mutants import CUDA_MISTAKES
+from export_mutants import EXPORT_MISTAKES
 from prepare_mutants import PREPARE_MISTAKES
 from tokenizer_mutants import TOKENIZER_MISTAKES
 
@@ -106,7 +107,7 @@ MUTANTS = [
         "Scalar(1), {d_weight.as<Scalar>(), d_weight.row_stride}",
         "Scalar(0), {d_weight.as<Scalar>(), d_weight.row_stride}"),
     one("gradient of the QKV bias not asked for", MODELS, GPT2_GRADIENTS, ATTENTION,
-        "pass.gradient(attention.qkv_bias), d_qkv, normed);", "{}, d_qkv, normed);"),
+        "columns_or_none(d_bias, part.first, part.count), d_part,", "Tensor{}, d_part,"),
     # --- Activations and rotary positions
     Mutant("GELU by the error function", MODELS, GOLDEN, "kernels/formula.h", [
         ("return x * sigmoid(2 * inner);",
@@ -168,9 +169,9 @@ MUTANTS = [
         "  ops_.embedding_backward(pass.gradient",
         "  if (!config_.tie_embeddings) ops_.embedding_backward(pass.gradient"),
     one("a tied embedding's gradient from the input alone", MODELS, GPT2_GRADIENTS, MODEL,
-        "    ops_.linear_backward_weight(pass.gradient(structure_.head), {}, logits, x);",
+        "    ops_.linear_backward_weight(pass.gradient(structure_.head), ",
         "    if (!config_.tie_embeddings)\n"
-        "      ops_.linear_backward_weight(pass.gradient(structure_.head), {}, logits, x);"),
+        "      ops_.linear_backward_weight(pass.gradient(structure_.head), "),
     one("every chunk of logits writes the first rows", MODELS, "Model: losses and gradients do*",
         MODEL, "room.d_normed.row_slice(first, count)", "room.d_normed.row_slice(0, count)"),
     one("gradient of a token overwritten", MODELS, GPT2_GRADIENTS, "kernels/cpu/embedding.cpp",
@@ -249,3 +250,4 @@ MUTANTS += [one(name, "test_cuda", tests, "kernels/cuda/" + file, original, repl
             for name, tests, file, original, replacement in CUDA_MISTAKES]
 MUTANTS += [one(name, "test_data", tests, "data/" + file, original, replacement)
             for name, tests, file, original, replacement in TOKENIZER_MISTAKES + PREPARE_MISTAKES]
+MUTANTS += [one(*mistake) for mistake in EXPORT_MISTAKES]
