@@ -168,6 +168,7 @@ HostBatch TokenStream::gather(int64_t position, int64_t sequences) const {
   batch.tokens_per_sequence = length;
   batch.tokens.assign(static_cast<size_t>(sequences * length), fill);
   batch.targets.assign(static_cast<size_t>(sequences * length), -1);
+  batch.lengths.assign(static_cast<size_t>(sequences), 0);
   for (int64_t row = 0; row < sequences; ++row) {
     fill_row(batch, row, source_of(sequence_at(position + row)));
   }
@@ -181,6 +182,9 @@ void TokenStream::fill_row(HostBatch& batch, int64_t row, TokenRange source) con
       static_cast<size_t>(std::min(source.end - source.begin, length + 1)));
   if (tokens.empty()) return;
   corpus_.copy(source.begin, tokens);
+  const int64_t shown = std::min(static_cast<int64_t>(tokens.size()), length);
+  batch.lengths[static_cast<size_t>(row)] = static_cast<int32_t>(shown);
+  batch.token_count += shown;
   const auto begin = static_cast<size_t>(row * length);
   for (size_t i = 0; i < tokens.size() && i < static_cast<size_t>(length); ++i) {
     batch.tokens[begin + i] = tokens[i];

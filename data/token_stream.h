@@ -19,7 +19,9 @@ struct HostBatch {
   int64_t tokens_per_sequence = 0;
   std::vector<int32_t> tokens;
   std::vector<int32_t> targets;
-  int64_t target_count = 0;  // of all sequences
+  std::vector<int32_t> lengths;  // of each sequence, the tokens that are no filling
+  int64_t target_count = 0;      // of all sequences
+  int64_t token_count = 0;       // those that are no filling, of all sequences
 };
 
 struct StreamOptions {

@@ -270,7 +270,9 @@ std::string adopt_model(Config& config, std::vector<std::string>& warnings) {
 
 void adopt_model_of(const std::string& directory, Config& config) {
   const double dropout = config.model.dropout;
-  config.model = read_config_json(directory).config;
+  const ModelDescription description = read_config_json(directory);
+  config.model = description.config;
+  config.model_from_norms = description.norms;
   config.model.dropout = dropout;
   if (config.model_from_family && *config.model_from_family != config.model.family) {
     throw input_error(

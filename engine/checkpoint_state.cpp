@@ -80,6 +80,16 @@ TrainingState state_of(const ordered_json& json) {
   return state;
 }
 
+// What is wrong with the list of norms, or "".
+std::string read_norms(const ordered_json& list, std::vector<NormRecord>& norms) {
+  try {
+    norms = norms_from_json(list);
+    return "";
+  } catch (const Error& error) {
+    return error.what();
+  }
+}
+
 Inspection damaged(const std::string& damage) { return {{}, damage}; }
 
 }  // namespace
@@ -103,8 +113,7 @@ std::string state_text(const TrainingState& state,
                       {"manifest", state.data.manifest},
                       {"configuration_hash", state.configuration_hash},
                       {"code", code_version()},
-                      // No norm is anything but live in this version.
-                      {"norms", ordered_json::array()},
+                      {"norms", norms_to_json(state.norms)},
                       {"checksums", checksums}};
   out["checksums"]["state.json"] = own_checksum(out);
   return out.dump(2) + "\n";
@@ -130,6 +139,8 @@ Inspection inspect_checkpoint(const std::string& directory) {
     if (checksums["state.json"] != own_checksum(json)) {
       return damaged(path + ": differs from its own checksum");
     }
+    const std::string wrong = read_norms(json.at("norms"), found.state.norms);
+    if (!wrong.empty()) return damaged(path + ": " + wrong);
   } catch (const ordered_json::exception& error) {
     return damaged(path + ": " + error.what());
   } catch (const std::logic_error&) {  // of std::stoull

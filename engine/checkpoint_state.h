@@ -5,6 +5,7 @@
 #include <map>
 #include <string>
 
+#include "engine/norm_states.h"
 #include "kernels/error.h"
 
 namespace normlab {
@@ -24,6 +25,7 @@ struct TrainingState {
   int64_t data_position = 0;  // sequences taken
   int64_t skipped_in_row = 0;
   DataIdentity data;
+  std::vector<NormRecord> norms;  // every site; empty where none was ever anything but live
   std::string configuration_hash;
   std::string code;  // code_version() of the program that wrote it; read, not given
 };

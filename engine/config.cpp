@@ -7,6 +7,7 @@
 #include "engine/config_model.h"
 #include "engine/config_names.h"
 #include "engine/config_reader.h"
+#include "engine/config_removal.h"
 #include "engine/yaml_tree.h"
 
 namespace normlab {
@@ -179,6 +180,7 @@ Config from_tree(YamlNode root, const std::vector<std::string>& overrides) {
   read_optimizer(sections.section("optimizer"), config.optimizer);
   read_schedule(sections.section("schedule"), config.schedule);
   read_the_rest(sections, config);
+  read_norm_removal(sections.section("norm_removal"), config);
   return config;
 }
 

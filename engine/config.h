@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "engine/norm_states.h"
 #include "models/config.h"
-#include "models/norm_site.h"
 
 namespace normlab {
 
@@ -20,6 +20,7 @@ enum class OptimizerKind { adamw, adam };
 enum class LossAverage { token, micro_batch };
 enum class StdSharing { shared, separate };  // one σ for queries, keys and values, or two
 enum class RemovalMethod { step, taper };
+enum class RemovalPolicy { schedule };
 enum class ScheduleKind { constant, linear, cosine, wsd };
 
 struct RunConfig {
@@ -83,10 +84,13 @@ struct NormRemovalConfig {
   std::map<NormRole, RemovalPhase> phases;  // empty: no norm is removed
   StdSharing std = StdSharing::shared;
   RemovalMethod method = RemovalMethod::step;
+  RemovalPolicy policy = RemovalPolicy::schedule;
   int64_t taper_steps = 1;           // updates over which a gate falls from 1 to 0
   double auxiliary_loss_weight = 0;  // of (std − target)², the final norm's input; 0 = none
-  int64_t auxiliary_group = 0;       // sequences that share a target; 0 = those of a pass
+  int64_t auxiliary_group = 1;       // sequences that share a target; those of a pass by default
   double auxiliary_target = 0;       // 0: the mean over a group
+
+  bool is_given() const { return !phases.empty() || auxiliary_loss_weight > 0; }
 };
 
 struct EvaluationConfig {
@@ -112,10 +116,11 @@ struct GuardConfig {
 struct Config {
   RunConfig run;
   ModelConfig model;
-  std::string model_size;                   // the name that gave `model`, where one did
-  std::optional<std::string> model_from;    // a checkpoint or Hugging Face directory to start from;
-                                            // of `model`, only dropout is then the file's
-  std::optional<Family> model_from_family;  // what the file says it holds: to be compared
+  std::string model_size;                 // the name that gave `model`, where one did
+  std::optional<std::string> model_from;  // a checkpoint or Hugging Face directory to start from;
+                                          // of `model`, only dropout is then the file's
+  std::vector<NormRecord> model_from_norms;  // its norms that are not live
+  std::optional<Family> model_from_family;   // what the file says it holds: to be compared
   DataConfig data;
   BatchConfig batch;
   OptimizerConfig optimizer;

@@ -6,6 +6,7 @@
 #include <iterator>
 #include <utility>
 
+#include "engine/config_names.h"
 #include "kernels/error.h"
 
 namespace normlab {
@@ -17,7 +18,6 @@ struct PlannedKey {
   std::array<const char*, 2> off;  // may be null
 };
 constexpr PlannedKey planned_keys[] = {
-    {"norm_removal", {}},
     {"diagnostics.every", {"0"}},
     {"run.pure_bf16", {}},
     {"model.norm.post_layers", {}},
@@ -276,68 +276,86 @@ void reject_unknown_below(const YamlNode& map, const std::string& prefix) {
   }
 }
 
+// And those of norm_removal's phases; there is one final norm, so it has no gap.
+std::vector<std::string> with_phases(std::vector<std::string> keys) {
+  for (const auto& [role, name] : norm_role_names) {
+    const std::string phase = std::string("norm_removal.") + name;
+    keys.push_back(phase + ".start");
+    if (role != NormRole::final) keys.push_back(phase + ".gap");
+    keys.push_back(phase + ".momentum");
+  }
+  return keys;
+}
+
 }  // namespace
 
 const std::vector<std::string>& known_keys() {
-  static const std::vector<std::string> keys = {"run.directory",
-                                                "run.seed",
-                                                "run.device",
-                                                "run.precision",
-                                                "run.threads",  //
-                                                "model.family",
-                                                "model.from",
-                                                "model.size",
-                                                "model.layers",
-                                                "model.width",
-                                                "model.heads",
-                                                "model.kv_heads",
-                                                "model.head_size",
-                                                "model.feed_forward",
-                                                "model.vocabulary",
-                                                "model.context",
-                                                "model.dropout",
-                                                "model.tie_embeddings",
-                                                "model.biases",
-                                                "model.rope_base",
-                                                "model.norm.kind",
-                                                "model.norm.placement",
-                                                "model.norm.epsilon",  //
-                                                "model.init.kind",
-                                                "model.init.std",
-                                                "model.init.embedding_std",  //
-                                                "data.train",
-                                                "data.validation",
-                                                "data.text",
-                                                "data.tokenizer",
-                                                "data.grammar",
-                                                "data.grammar.documents",
-                                                "data.validation_fraction",
-                                                "data.packing",
-                                                "data.sequence_length",
-                                                "data.mask_eot_targets",  //
-                                                "batch.tokens_per_step",
-                                                "batch.micro_batch",  //
-                                                "optimizer.name",
-                                                "optimizer.learning_rate",
-                                                "optimizer.betas",
-                                                "optimizer.epsilon",
-                                                "optimizer.weight_decay",
-                                                "optimizer.decay_embeddings",
-                                                "optimizer.gradient_clip",
-                                                "optimizer.loss_average",  //
-                                                "schedule.kind",
-                                                "schedule.total_steps",
-                                                "schedule.stop_step",
-                                                "schedule.warmup_steps",
-                                                "schedule.minimum_ratio",
-                                                "schedule.decay_fraction",  //
-                                                "evaluation.every",
-                                                "evaluation.tokens",  //
-                                                "checkpoint.every",
-                                                "checkpoint.keep",  //
-                                                "parallel.reproducible",
-                                                "parallel.shards",  //
-                                                "guard.nonfinite_steps"};
+  static const std::vector<std::string> keys = with_phases({"run.directory",
+                                                            "run.seed",
+                                                            "run.device",
+                                                            "run.precision",
+                                                            "run.threads",  //
+                                                            "model.family",
+                                                            "model.from",
+                                                            "model.size",
+                                                            "model.layers",
+                                                            "model.width",
+                                                            "model.heads",
+                                                            "model.kv_heads",
+                                                            "model.head_size",
+                                                            "model.feed_forward",
+                                                            "model.vocabulary",
+                                                            "model.context",
+                                                            "model.dropout",
+                                                            "model.tie_embeddings",
+                                                            "model.biases",
+                                                            "model.rope_base",
+                                                            "model.norm.kind",
+                                                            "model.norm.placement",
+                                                            "model.norm.epsilon",  //
+                                                            "model.init.kind",
+                                                            "model.init.std",
+                                                            "model.init.embedding_std",  //
+                                                            "data.train",
+                                                            "data.validation",
+                                                            "data.text",
+                                                            "data.tokenizer",
+                                                            "data.grammar",
+                                                            "data.grammar.documents",
+                                                            "data.validation_fraction",
+                                                            "data.packing",
+                                                            "data.sequence_length",
+                                                            "data.mask_eot_targets",  //
+                                                            "batch.tokens_per_step",
+                                                            "batch.micro_batch",  //
+                                                            "optimizer.name",
+                                                            "optimizer.learning_rate",
+                                                            "optimizer.betas",
+                                                            "optimizer.epsilon",
+                                                            "optimizer.weight_decay",
+                                                            "optimizer.decay_embeddings",
+                                                            "optimizer.gradient_clip",
+                                                            "optimizer.loss_average",  //
+                                                            "schedule.kind",
+                                                            "schedule.total_steps",
+                                                            "schedule.stop_step",
+                                                            "schedule.warmup_steps",
+                                                            "schedule.minimum_ratio",
+                                                            "schedule.decay_fraction",  //
+                                                            "norm_removal.std",
+                                                            "norm_removal.method",
+                                                            "norm_removal.taper_steps",
+                                                            "norm_removal.policy",
+                                                            "norm_removal.auxiliary_loss_weight",
+                                                            "norm_removal.auxiliary_group",
+                                                            "norm_removal.auxiliary_target",  //
+                                                            "evaluation.every",
+                                                            "evaluation.tokens",  //
+                                                            "checkpoint.every",
+                                                            "checkpoint.keep",  //
+                                                            "parallel.reproducible",
+                                                            "parallel.shards",  //
+                                                            "guard.nonfinite_steps"});
   return keys;
 }
 

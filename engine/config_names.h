@@ -43,6 +43,12 @@ inline constexpr std::array<ChoiceName<OptimizerKind>, 2> optimizer_names = {
     {{OptimizerKind::adamw, "adamw"}, {OptimizerKind::adam, "adam"}}};
 inline constexpr std::array<ChoiceName<LossAverage>, 2> loss_average_names = {
     {{LossAverage::token, "token"}, {LossAverage::micro_batch, "micro_batch"}}};
+inline constexpr std::array<ChoiceName<StdSharing>, 2> std_sharing_names = {
+    {{StdSharing::shared, "shared"}, {StdSharing::separate, "separate"}}};
+inline constexpr std::array<ChoiceName<RemovalMethod>, 2> removal_method_names = {
+    {{RemovalMethod::step, "step"}, {RemovalMethod::taper, "taper"}}};
+inline constexpr std::array<ChoiceName<RemovalPolicy>, 1> removal_policy_names = {
+    {{RemovalPolicy::schedule, "schedule"}}};
 inline constexpr std::array<ChoiceName<ScheduleKind>, 4> schedule_names = {
     {{ScheduleKind::constant, "constant"},
      {ScheduleKind::linear, "linear"},

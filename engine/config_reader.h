@@ -40,6 +40,7 @@ class Section {
   Section(const YamlNode* node, std::string path, std::string place);
 
   Section section(const std::string& key) const;
+  bool is_given() const { return node_ != nullptr; }
   bool has(const std::string& key) const { return find(key) != nullptr; }
 
   bool integer(const std::string& key, int64_t& value, int64_t least,

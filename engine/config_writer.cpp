@@ -162,6 +162,27 @@ void write_optimization(Writer& out, const Config& config) {
   out.key("decay_fraction", schedule.decay_fraction);
 }
 
+// In the order of the paper.
+void write_norm_removal(Writer& out, const NormRemovalConfig& removal) {
+  out.section("norm_removal");
+  out.raw("std", name_of(removal.std, std_sharing_names));
+  out.raw("method", name_of(removal.method, removal_method_names));
+  out.key("taper_steps", removal.taper_steps);
+  out.raw("policy", name_of(removal.policy, removal_policy_names));
+  out.key("auxiliary_loss_weight", removal.auxiliary_loss_weight);
+  out.key("auxiliary_group", removal.auxiliary_group);
+  out.key("auxiliary_target", removal.auxiliary_target);
+  const bool shared =
+      removal.std == StdSharing::shared && removal.phases.contains(NormRole::attention_qk);
+  for (const auto& [role, phase] : removal.phases) {
+    out.part(name_of(role, norm_role_names));
+    out.key("start", phase.start);
+    if (role != NormRole::final) out.key("gap", phase.gap);
+    // One σ has one momentum.
+    if (!(shared && role == NormRole::attention_v)) out.key("momentum", phase.momentum);
+  }
+}
+
 void write_the_rest(Writer& out, const Config& config) {
   out.section("evaluation");
   out.key("every", config.evaluation.every);
@@ -229,6 +250,7 @@ std::string to_yaml(const Config& config) {
   write_model(out, config);
   write_data(out, config.data);
   write_optimization(out, config);
+  if (config.norm_removal.is_given()) write_norm_removal(out, config.norm_removal);
   write_the_rest(out, config);
   return out.text();
 }

@@ -71,10 +71,13 @@ class DocumentLosses {
 
 BatchUploader::BatchUploader(Ops& ops, int64_t sequences, int64_t tokens_per_sequence) : ops_(ops) {
   const int64_t elements = sequences * tokens_per_sequence;
-  memory_ = ops.allocate(2 * elements * size_of(DType::i32));
+  memory_ = ops.allocate((2 * elements + sequences) * size_of(DType::i32));
   const Tensor both(memory_.data(), DType::i32, {2 * sequences, tokens_per_sequence});
   tokens_ = both.row_slice(0, sequences);
   targets_ = both.row_slice(sequences, sequences);
+  lengths_ = Tensor(memory_.data(), DType::i32, {1, 2 * elements + sequences})
+                 .column_slice(2 * elements, sequences)
+                 .reshaped({sequences, 1});
 }
 
 Batch BatchUploader::upload(const HostBatch& batch, int64_t first, int64_t count) {
@@ -83,7 +86,9 @@ Batch BatchUploader::upload(const HostBatch& batch, int64_t first, int64_t count
   const auto offset = static_cast<size_t>(first * batch.tokens_per_sequence);
   ops_.upload(tokens, batch.tokens.data() + offset);
   ops_.upload(targets, batch.targets.data() + offset);
-  return {tokens, targets};
+  const Tensor lengths = lengths_.row_slice(0, count);
+  ops_.upload(lengths, batch.lengths.data() + first);
+  return {tokens, targets, lengths};
 }
 
 EvaluationResult summarize(std::vector<double> losses) {

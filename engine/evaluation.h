@@ -18,8 +18,8 @@ struct EvaluationResult {
   double loss = 0;  // mean over tokens, nats
   double perplexity = 0;
   double median = 0;
-  // Percentiles 2.5 and 97.5; 0.1 and 99.9, which "Transformers Don't Need LayerNorm" calls the 99.9%
-  // range. Interpolated linearly, as numpy.percentile does.
+  // Percentiles 2.5 and 97.5; 0.1 and 99.9, which "Transformers Don't Need LayerNorm" calls
+  // the 99.9% range. Interpolated linearly, as numpy.percentile does.
   double range_95[2] = {};
   double range_99_9[2] = {};
   int64_t tokens = 0;
@@ -29,7 +29,7 @@ struct EvaluationResult {
 
 struct EvaluationOptions {
   int64_t tokens_per_sequence = 256;
-  int64_t batch = 1;       // sequences of a pass; at most the model's micro-batch
+  int64_t batch = 1;        // sequences of a pass; at most the model's micro-batch
   int64_t most_tokens = 0;  // targets scored at least, to the end of a batch; 0 = all
   RowPacking packing = RowPacking::concatenated;
   bool mask_eot_targets = false;
@@ -44,7 +44,7 @@ EvaluationResult evaluate(Model& model, const TokenCorpus& corpus,
 // Median, ranges and mean of per-token losses (all finite or not).
 EvaluationResult summarize(std::vector<double> losses);
 
-// Host batches on the device: room for tokens and targets of one pass.
+// Host batches on the device: room for tokens, targets and lengths of one pass.
 class BatchUploader {
  public:
   BatchUploader(Ops& ops, int64_t sequences, int64_t tokens_per_sequence);
@@ -54,7 +54,7 @@ class BatchUploader {
  private:
   Ops& ops_;
   Memory memory_;
-  Tensor tokens_, targets_;
+  Tensor tokens_, targets_, lengths_;
 };
 
 }  // namespace normlab

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "engine/config_names.h"
 #include "engine/files.h"
 #include "kernels/error.h"
 
@@ -42,7 +43,9 @@ bool is_undone(const ordered_json& row, int64_t step, int64_t data_position) {
   if (row.contains("event") && row["event"].contains("data_position")) {
     return row["event"]["data_position"] > data_position;
   }
-  return row.value("step", int64_t{0}) > step;
+  const int64_t row_step = row.value("step", int64_t{0});
+  const bool removal = row.contains("event") && row["event"].contains("site");
+  return row_step > step || (removal && row_step == step);
 }
 
 }  // namespace
@@ -92,6 +95,8 @@ void Metrics::write(const MetricsRow& row) {
                       {"tokens_per_second", number(row.tokens_per_second)},
                       {"seconds", number(row.seconds)}};
   if (!row.validation_loss.empty()) out["validation_loss"] = validation_json(row.validation_loss);
+  if (row.auxiliary_loss) out["auxiliary_loss"] = number(*row.auxiliary_loss);
+  for (const auto& [site, std] : row.norm_std) out["norm_std"][site] = number(std);
   append(out.dump());
   std::vector<Scalar> scalars = {{"train/loss", row.loss},
                                  {"train/learning_rate", row.learning_rate},
@@ -99,6 +104,8 @@ void Metrics::write(const MetricsRow& row) {
                                  {"train/tokens_per_second", row.tokens_per_second}};
   const std::vector<Scalar> validation = validation_scalars(row.validation_loss);
   scalars.insert(scalars.end(), validation.begin(), validation.end());
+  if (row.auxiliary_loss) scalars.push_back({"train/auxiliary_loss", *row.auxiliary_loss});
+  for (const auto& [site, std] : row.norm_std) scalars.push_back({"norm_std/" + site, std});
   events_.write(row.step, scalars);
 }
 
@@ -109,6 +116,15 @@ void Metrics::write_validation(int64_t step, const std::map<std::string, double>
 
 void Metrics::write_event(int64_t step, const std::string& kind, const std::string& text) {
   append(ordered_json{{"step", step}, {"event", {{"kind", kind}, {"text", text}}}}.dump());
+}
+
+void Metrics::write_removal(const RemovalEvent& event, double std) {
+  const ordered_json json = {
+      {"kind", name_of(event.kind, removal_event_names)},
+      {"site", name_of(event.role, norm_role_names)},
+      {"layer", event.layer < 0 ? ordered_json() : ordered_json(event.layer)},
+      {"std", number(std)}};
+  append(ordered_json{{"step", event.step}, {"event", json}}.dump());
 }
 
 void Metrics::write_skipped_step(int64_t step, int64_t data_position, const std::string& text) {

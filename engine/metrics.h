@@ -8,6 +8,7 @@
 #include <string>
 
 #include "engine/event_file.h"
+#include "engine/removal_schedule.h"
 
 namespace normlab {
 
@@ -20,6 +21,9 @@ struct MetricsRow {
   double tokens_per_second = 0;
   double seconds = 0;                             // of training in this process
   std::map<std::string, double> validation_loss;  // by set, where evaluated
+  // Where norms are removed: the auxiliary loss, weighed, and the σ of each site ("mlp.0").
+  std::optional<double> auxiliary_loss = {};
+  std::map<std::string, double> norm_std = {};
 };
 
 class Metrics {
@@ -36,6 +40,9 @@ class Metrics {
   bool evaluated() const { return evaluated_; }
   // A row for a validation loss that its step's own row came too early for.
   void write_validation(int64_t step, const std::map<std::string, double>& losses);
+  // {"step": …, "event": {"kind": "remove", "site": "mlp", "layer": 3, "std": 1.5}}; discarded
+  // where a run goes on from this step, which then comes again.
+  void write_removal(const RemovalEvent& event, double std);
   // {"step": …, "event": {"kind": kind, "text": text}}
   void write_event(int64_t step, const std::string& kind, const std::string& text);
   // An event "skipped_step" of the step that was tried, with the data's position behind it.

@@ -7,7 +7,7 @@
 #include "engine/corpus.h"
 #include "engine/device.h"
 #include "engine/optimizer.h"
-#include "engine/trainer.h"
+#include "engine/step_gradient.h"
 #include "models/structure.h"
 
 namespace normlab {
@@ -75,7 +75,8 @@ RunPlan plan_run(Config& config) {
   }
   complete_by_data(config);
   validate(config.model);
-  const Workload workload{config.batch.micro_batch, config.data.sequence_length, Purpose::training};
+  check_removal(config, config.model_from_norms);
+  const Workload workload = training_workload(config);
   const RunConfig run = resolve_device(config.run);
   const NumberTypes types = number_types(precision_of(run));
   const ModelMemory memory = measure_model(config.model, workload, types);
@@ -91,7 +92,7 @@ RunPlan plan_run(Config& config) {
   plan.gradients_bytes = memory.gradients_bytes;
   plan.optimizer_bytes = Optimizer::bytes(elements, types);
   plan.activations_bytes = memory.activations_bytes;
-  plan.workspace_bytes = 2 * workload.rows() * size_of(DType::i32) +
+  plan.workspace_bytes = (2 * workload.rows() + workload.micro_batch) * size_of(DType::i32) +
                          (elements / Ops::kNormBlock + 1) * size_of(types.statistics) +
                          gradient_tree_levels(shards) * memory.gradients_bytes +
                          cpu_workspace_bytes(config, workload);
@@ -100,6 +101,8 @@ RunPlan plan_run(Config& config) {
   }
   plan.total_bytes = plan.weights_bytes + plan.gradients_bytes + plan.optimizer_bytes +
                      plan.activations_bytes + plan.workspace_bytes;
+  plan.schedule = removal_schedule(config.norm_removal, config.model.layers);
+  plan.warnings = removal_warnings(config);
   plan.flops_per_token = flops_per_token(config.model, config.data.sequence_length);
   return plan;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "engine/config.h"
+#include "engine/removal_schedule.h"
 
 namespace normlab {
 
@@ -22,6 +23,8 @@ struct RunPlan {
   // Forward and backward: 6 · (numbers in matrices that multiply) + 6 · layers · T · H·D for causal
   // attention, as the field counts them (Chowdhery et al. 2022, appendix B, halved for causality).
   double flops_per_token = 0;
+  std::vector<RemovalEvent> schedule;
+  std::vector<std::string> warnings;
 };
 
 // model.vocabulary 0 is taken from the tokenizer or, for shards, from the files, which are read

@@ -38,6 +38,7 @@ std::string complete_config(Config& config, const RunCorpus& corpus, Log& log) {
     for (const std::string& warning : warnings) log.warn(warning);
   }
   resolve_vocabulary(config.model, corpus.vocabulary);
+  check_removal(config, config.model_from_norms);
   return starting_weights;
 }
 
@@ -52,12 +53,6 @@ ReadProgress reading_progress(Log& log) {
 }
 
 }  // namespace
-
-int gradient_tree_levels(int64_t shards) {
-  int levels = 0;
-  while ((int64_t{1} << levels) < shards) ++levels;
-  return levels;
-}
 
 Trainer::Trainer(Config config, Start start, Log& log)
     : config_(std::move(config)),
@@ -76,36 +71,13 @@ Trainer::Trainer(Config config, Start start, Log& log)
 
 Trainer::~Trainer() = default;
 
-int64_t Trainer::shards() const {
-  return config_.parallel.reproducible ? config_.parallel.shards : communicator_->ranks();
-}
-
-// Shards are contiguous parts of the global batch; their sizes differ by one sequence at most.
-int64_t Trainer::shard_begin(int64_t shard) const {
-  return part_of_step(config_.sequences_per_step(), shard, shards()).first;
-}
-
-int64_t Trainer::passes_per_step() const {
-  return normlab::passes_per_step(config_.sequences_per_step(), shards(),
-                                  config_.batch.micro_batch);
-}
-
 void Trainer::make_model() {
-  const Workload workload{config_.batch.micro_batch, config_.data.sequence_length,
-                          Purpose::training};
-  model_ = std::make_unique<Model>(*ops_, config_.model, workload);
+  model_ = std::make_unique<Model>(*ops_, config_.model, training_workload(config_));
   optimizer_ = std::make_unique<Optimizer>(*model_, config_.optimizer);
-  uploader_ = std::make_unique<BatchUploader>(*ops_, workload.micro_batch, workload.tokens);
+  removal_ = std::make_unique<NormRemoval>(*model_, config_.norm_removal,
+                                           corpus_.train.description().end_of_text);
   stream_ = std::make_unique<TokenStream>(corpus_.train, training_stream(config_));
-  const int levels = gradient_tree_levels(shards());
-  const int64_t elements = model_->values().elements();
-  tree_.push_back(model_->gradients());
-  if (levels == 0) return;
-  tree_memory_ = ops_->allocate(levels * elements * size_of(ops_->gradient_type()));
-  const Tensor all(tree_memory_.data(), ops_->gradient_type(), {1, levels * elements});
-  for (int level = 0; level < levels; ++level) {
-    tree_.push_back(all.column_slice(level * elements, elements));
-  }
+  gradient_ = std::make_unique<StepGradient>(*model_, config_, *communicator_, *removal_);
 }
 
 std::optional<CheckpointDirectory::Found> Trainer::find_checkpoint() {
@@ -128,10 +100,12 @@ void Trainer::start_or_resume(const std::optional<CheckpointDirectory::Found>& f
   if (found) {
     CheckpointDirectory::load(*found, *model_, *optimizer_);
     state_ = found->state;
+    removal_->restore(state_.norms);
     saved_step_ = state_.step;
     stream_->restore({state_.data_position});
   } else if (config_.model_from) {
     load_weights(*model_, starting_weights_, optimizer_->masters());
+    removal_->restore(config_.model_from_norms);
   } else {
     model_->initialize(static_cast<uint64_t>(config_.run.seed), optimizer_->masters());
   }
@@ -148,13 +122,14 @@ void Trainer::start_or_resume(const std::optional<CheckpointDirectory::Found>& f
            "; parameters: " + count_text(parameter_count(config_.model)) +
            "; training tokens: " + count_text(corpus_.train.size()) + "; " +
            count_text(config_.batch.tokens_per_step) + " tokens a step");
+  for (const std::string& warning : removal_warnings(config_)) log_.warn(warning);
   if (!found) return;
   log_.say("going on from " + found->path);
   for (const std::string& warning : resume_warnings(*found, precision)) log_.warn(warning);
   metrics_->write_event(state_.step, "resume", found->path);
 }
 
-StepState Trainer::step_state(int64_t target_count) const {
+StepState Trainer::step_state(const HostBatch& batch) const {
   StepState state;
   state.seed = static_cast<uint64_t>(config_.run.seed);
   // Of the attempt, so that a step tried again after a skipped one has other random numbers.
@@ -165,68 +140,40 @@ StepState Trainer::step_state(int64_t target_count) const {
   state.first_moment_correction = 1 - std::pow(config_.optimizer.beta1, update);
   state.second_moment_correction = 1 - std::pow(config_.optimizer.beta2, update);
   state.gradient_clip = config_.optimizer.gradient_clip;
-  state.loss_scale = target_count > 0 ? 1.0 / static_cast<double>(target_count) : 0.0;
+  state.loss_scale = batch.target_count > 0 ? 1.0 / static_cast<double>(batch.target_count) : 0.0;
+  state.std_loss_scale = removal_->std_loss_scale(batch.token_count);
   return state;
-}
-
-bool Trainer::accumulate_shard(const HostBatch& batch, int64_t first, int64_t last,
-                               StepState& state) {
-  for (const auto [sequence, end] : passes_of({first, last}, config_.batch.micro_batch)) {
-    if (stop_requested()) return false;
-    const int64_t count = end - sequence;
-    state.first_sequence = sequence;
-    if (config_.optimizer.loss_average == LossAverage::micro_batch) {
-      const auto begin = batch.targets.begin() + sequence * batch.tokens_per_sequence;
-      const auto scored = std::count_if(begin, begin + count * batch.tokens_per_sequence,
-                                        [](int32_t target) { return target >= 0; });
-      state.loss_scale = scored > 0 ? 1.0 / static_cast<double>(scored * passes_per_step()) : 0.0;
-    }
-    ops_->set_step_state(state);
-    const Batch device_batch = uploader_->upload(batch, sequence, count);
-    model_->forward(device_batch, Pass::training);
-    // One shard a rank: a bucket of the last pass is summed over ranks while earlier layers still
-    // run. With several, the tree comes first.
-    const bool complete = !config_.parallel.reproducible && end == last;
-    model_->backward(device_batch,
-                     complete ? BucketDone([this](int bucket) { reduce(bucket); }) : BucketDone());
-  }
-  return true;
-}
-
-void Trainer::reduce(int number) {
-  const Bucket& bucket = model_->buckets()[static_cast<size_t>(number)];
-  communicator_->sum(*ops_,
-                     model_->gradients().column_slice(bucket.begin, bucket.end - bucket.begin), {});
-}
-
-bool Trainer::accumulate(const HostBatch& batch, int64_t first, int64_t last, size_t buffer,
-                         StepState& state) {
-  if (last - first == 1) {
-    ops_->zero(tree_[buffer]);
-    model_->set_gradients(tree_[buffer]);
-    return accumulate_shard(batch, shard_begin(first), shard_begin(last), state);
-  }
-  const int64_t middle = first + (last - first) / 2;
-  if (!accumulate(batch, first, middle, buffer, state)) return false;
-  if (!accumulate(batch, middle, last, buffer + 1, state)) return false;
-  ops_->add(tree_[buffer], tree_[buffer], tree_[buffer + 1]);
-  return true;
 }
 
 Trainer::StepOutcome Trainer::train_step() {
   const HostBatch batch = stream_->next(config_.sequences_per_step());
-  StepState state = step_state(batch.target_count);
+  StepState state = step_state(batch);
+  std::vector<RemovalEvent> events = removal_->begin_step(state_.step);
   ops_->zero_loss();
-  // This rank's part of the shards.
-  const auto [first, last] = part_of_step(shards(), communicator_->rank(), communicator_->ranks());
-  if (!accumulate(batch, first, last, 0, state)) {
+  if (!gradient_->compute(batch, state)) {
     stream_->restore({state_.data_position});
-    return {{}, state.learning_rate, true};
+    removal_->cancel_step(state_.step);
+    StepOutcome nothing;
+    nothing.interrupted = true;
+    return nothing;
   }
-  model_->set_gradients(tree_[0]);
-  if (config_.parallel.reproducible) communicator_->sum(*ops_, model_->gradients(), {});
   optimizer_->step();
-  return {ops_->download_step_result(), state.learning_rate, false};
+  return {ops_->download_step_result(), batch.token_count, std::move(events), state.learning_rate,
+          false};
+}
+
+// What happened to norms before this step; σ as it went into it.
+void Trainer::record_removals(const StepOutcome& step) {
+  for (const RemovalEvent& event : step.events) {
+    for (const NormRecord& norm : removal_->records()) {
+      if (norm.role != event.role || norm.layer != event.layer) continue;
+      metrics_->write_removal(event, norm.state.sigma);
+      const bool removed = event.kind == RemovalEventKind::remove;
+      log_.say("step " + std::to_string(event.step) + ": " + place_of(norm) +
+               (removed ? " is removed" : " begins to fade out") + ", std " +
+               fixed(norm.state.sigma, 4));
+    }
+  }
 }
 
 void Trainer::skip_step(const StepOutcome& step) {
@@ -294,6 +241,7 @@ void Trainer::save() {
   if (saved_step_ == state_.step) return;
   metrics_->sync();  // first: no checkpoint without the rows that led to it
   state_.configuration_hash = directory_.configuration_hash();
+  state_.norms = removal_->records();
   const DataConfig& data = config_.data;
   ModelDescription description{config_.model,
                                corpus_.tokenizer,
@@ -302,6 +250,7 @@ void Trainer::save() {
                                data.packing.value(),
                                data.mask_eot_targets,
                                resolve_device(config_.run).precision};
+  description.norms = norms_not_live(*model_);
   use_tokenizer(description, tokenizer_);
   checkpoints_.save(*model_, *optimizer_, state_, description, config_.checkpoint.keep);
   saved_step_ = state_.step;
@@ -331,8 +280,11 @@ void Trainer::after_step(const StepOutcome& step, double seconds) {
                  .gradient_norm = step.result.gradient_norm,
                  .tokens_per_second = static_cast<double>(config_.batch.tokens_per_step) / seconds,
                  .seconds = seconds_,
-                 .validation_loss = {}};
+                 .validation_loss = {},
+                 .auxiliary_loss = {},
+                 .norm_std = removal_->stds()};
   if (evaluated) row.validation_loss = validation_loss_;
+  if (config_.norm_removal.auxiliary_loss_weight > 0) row.auxiliary_loss = step.result.std_loss;
   metrics_->write(row);
   show_progress(step, evaluated || last);
   if (last || (every > 0 && state_.step % every == 0)) save();
@@ -362,17 +314,21 @@ Outcome Trainer::run_to_end() {
   if (!make_up_for_evaluation()) return stop();
   while (state_.step < config_.schedule.stop_step) {
     const double begin = now_seconds();
-    const StepOutcome step = stop_requested() ? StepOutcome{{}, 0, true} : train_step();
+    if (stop_requested()) return stop();
+    const StepOutcome step = train_step();
     if (step.interrupted) return stop();
     const double seconds = now_seconds() - begin;
     seconds_ += seconds;
     state_.data_position = stream_->state().position;
     if (!step.result.finite) {
+      removal_->cancel_step(state_.step);
       skip_step(step);
       continue;
     }
     state_.skipped_in_row = 0;
+    record_removals(step);
     ++state_.step;
+    removal_->end_step(state_.step, step.tokens);
     after_step(step, seconds);
   }
   save();

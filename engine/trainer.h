@@ -7,15 +7,14 @@
 #include <vector>
 
 #include "engine/checkpoint.h"
-#include "engine/communicator.h"
 #include "engine/config.h"
 #include "engine/corpus.h"
-#include "engine/evaluation.h"
 #include "engine/log.h"
 #include "engine/metrics.h"
 #include "engine/model_files.h"
 #include "engine/optimizer.h"
 #include "engine/run_directory.h"
+#include "engine/step_gradient.h"
 
 namespace normlab {
 
@@ -38,6 +37,8 @@ class Trainer {
  private:
   struct StepOutcome {
     StepResult result;
+    int64_t tokens = 0;  // of the global batch, that are no filling
+    std::vector<RemovalEvent> events;
     double learning_rate = 0;
     bool interrupted = false;  // nothing was changed
   };
@@ -48,14 +49,7 @@ class Trainer {
   void make_model();
   void start_or_resume(const std::optional<CheckpointDirectory::Found>& found);
   StepOutcome train_step();
-  // Gradient of shards [first, last) of a batch into gradient buffer `buffer`, by a binary tree
-  // whose shape depends on the number of shards alone. False where a stop was asked for.
-  bool accumulate(const HostBatch& batch, int64_t first, int64_t last, size_t buffer,
-                  StepState& state);
-  bool accumulate_shard(const HostBatch& batch, int64_t first, int64_t last, StepState& state);
-  // Sums a bucket's gradients over all ranks.
-  void reduce(int bucket);
-  StepState step_state(int64_t target_count) const;
+  StepState step_state(const HostBatch& batch) const;
   void after_step(const StepOutcome& step, double seconds);
   bool evaluation_due() const;
   bool evaluate_now();  // false where a stop was asked for
@@ -65,10 +59,8 @@ class Trainer {
   Outcome stop();
   void save();
   void skip_step(const StepOutcome& step);
+  void record_removals(const StepOutcome& step);
   void show_progress(const StepOutcome& step, bool important);
-  int64_t shards() const;
-  int64_t shard_begin(int64_t shard) const;  // first sequence
-  int64_t passes_per_step() const;
 
   Config config_;
   Log& log_;
@@ -82,10 +74,8 @@ class Trainer {
   std::unique_ptr<TokenStream> stream_;
   std::unique_ptr<Model> model_;
   std::unique_ptr<Optimizer> optimizer_;
-  std::unique_ptr<BatchUploader> uploader_;
-  // Gradient buffers of the tree: the model's own, then one for each level.
-  Memory tree_memory_;
-  std::vector<Tensor> tree_;
+  std::unique_ptr<NormRemoval> removal_;
+  std::unique_ptr<StepGradient> gradient_;
   std::unique_ptr<Metrics> metrics_;
 
   TokenizerFiles tokenizer_;  // for the checkpoints
@@ -96,8 +86,5 @@ class Trainer {
   std::map<std::string, double> validation_loss_;
   bool evaluation_described_ = false;
 };
-
-// Buffers of the gradient tree of so many shards beside the model's own gradients.
-int gradient_tree_levels(int64_t shards);
 
 }  // namespace normlab

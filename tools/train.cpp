@@ -45,6 +45,32 @@ nlohmann::ordered_json json_of(const YamlNode& node) {
   return out;
 }
 
+nlohmann::ordered_json schedule_json(const std::vector<RemovalEvent>& schedule) {
+  using nlohmann::ordered_json;
+  ordered_json list = ordered_json::array();
+  for (const RemovalEvent& event : schedule) {
+    list.push_back({{"step", event.step},
+                    {"event", name_of(event.kind, removal_event_names)},
+                    {"site", name_of(event.role, norm_role_names)},
+                    {"layer", event.layer < 0 ? ordered_json() : ordered_json(event.layer)}});
+  }
+  return list;
+}
+
+// A line for each step at which something happens to norms.
+void print_schedule(const std::vector<RemovalEvent>& schedule) {
+  std::cout << "norm removal:" << (schedule.empty() ? "     none" : "");
+  int64_t step = -1;
+  for (const RemovalEvent& event : schedule) {
+    if (event.step != step) std::cout << "\n  step " << event.step << ":";
+    const bool same_line = event.step == step;
+    std::cout << (same_line ? ", " : " ") << name_of(event.kind, removal_event_names) << " "
+              << place_of({event.role, event.layer, {}});
+    step = event.step;
+  }
+  std::cout << "\n";
+}
+
 void print_plan_json(const RunPlan& plan, const Config& config) {
   nlohmann::ordered_json out;
   out["parameters"] = plan.parameters;
@@ -56,7 +82,7 @@ void print_plan_json(const RunPlan& plan, const Config& config) {
       {"optimizer", plan.optimizer_bytes}, {"activations", plan.activations_bytes},
       {"workspace", plan.workspace_bytes}, {"total", plan.total_bytes}};
   out["flops_per_token"] = plan.flops_per_token;
-  out["schedule"] = nlohmann::ordered_json::array();  // no norm is removed
+  out["schedule"] = schedule_json(plan.schedule);
   out["config"] = json_of(parse_yaml(to_yaml(config), "resolved configuration"));
   std::cout << out.dump(2) << "\n";
 }
@@ -72,7 +98,8 @@ void print_plan(const RunPlan& plan, const Config& config) {
             << bytes_text(plan.weights_bytes) << ", gradients " << bytes_text(plan.gradients_bytes)
             << ", optimizer " << bytes_text(plan.optimizer_bytes) << ", activations "
             << bytes_text(plan.activations_bytes) << ", workspace "
-            << bytes_text(plan.workspace_bytes) << ")\nnorm removal: none\n";
+            << bytes_text(plan.workspace_bytes) << ")\n";
+  print_schedule(plan.schedule);
 }
 
 int train(const Options& options) {
@@ -80,6 +107,7 @@ int train(const Options& options) {
   Config config = load_config(options.config, options.overrides);
   if (options.dry_run) {
     const RunPlan plan = plan_run(config);
+    for (const std::string& warning : plan.warnings) std::cerr << "warning: " << warning << "\n";
     options.json ? print_plan_json(plan, config) : print_plan(plan, config);
     return kExitDone;
   }

@@ -163,7 +163,11 @@ TEST_CASE("config: what to_yaml writes reads back to an equal configuration") {
 }
 
 TEST_CASE("config: to_yaml writes every known key but those that exclude each other") {
-  const std::string yaml = to_yaml(parse(minimal, {"model.family=llama"}));
+  const std::string phase = "{start: 5, gap: 1, momentum: 0.5}";
+  std::string yaml = to_yaml(parse(
+      minimal, {"model.family=llama", "norm_removal={std: separate, attention: " + phase +
+                                          ", attention_qk: " + phase + ", attention_v: " + phase +
+                                          ", mlp: " + phase + ", final: {start: 6}}"}));
   for (const std::string& key : known_keys()) {
     if (key == "model.from" || key == "model.size" || key == "data.train" || key == "data.text" ||
         key == "data.validation") {

@@ -63,6 +63,33 @@ TEST_CASE("metrics: a skipped step is discarded where its data come after the ch
   CHECK(rows_of(folder)[1].at("step") == 2);  // the one that was tried
 }
 
+TEST_CASE("metrics: a removal names its site; it is discarded where its step comes again") {
+  const TemporaryFolder folder;
+  {
+    Metrics metrics(folder.path(), 0, 0);
+    metrics.write({.step = 4, .validation_loss = {}});
+    metrics.write_removal({4, RemovalEventKind::remove, NormRole::mlp, 3}, 1.25);
+    metrics.write({.step = 5,
+                   .validation_loss = {},
+                   .auxiliary_loss = 0.5,
+                   .norm_std = {{"mlp.3", 1.25}, {"final", 2.5}}});
+    metrics.write_removal({6, RemovalEventKind::taper, NormRole::final, -1}, 2.5);
+  }
+  const auto rows = rows_of(folder);
+  const nlohmann::json removed = {{"kind", "remove"}, {"site", "mlp"}, {"layer", 3}, {"std", 1.25}};
+  CHECK(rows[1] == nlohmann::json{{"step", 4}, {"event", removed}});
+  CHECK(rows[2].at("auxiliary_loss") == 0.5);
+  CHECK(rows[2].at("norm_std") == nlohmann::json{{"final", 2.5}, {"mlp.3", 1.25}});
+  CHECK_FALSE(rows[0].contains("norm_std"));
+  CHECK(rows[3].at("event").at("layer").is_null());
+  CHECK(holds(events_of(folder)[3], "norm_std/mlp.3", 1.25f));
+  // From the checkpoint of step 4 the removal at step 4 is done again.
+  const Metrics again(folder.path(), 4, 0);
+  std::vector<bool> discarded;
+  for (const auto& row : rows_of(folder)) discarded.push_back(row.contains("discarded"));
+  CHECK(discarded == std::vector<bool>{false, true, true, true});
+}
+
 TEST_CASE("metrics: rows that cannot be brought to the disk are an error") {
   const TemporaryFolder folder;
   std::filesystem::create_symlink("/dev/null", folder.path() + "/metrics.jsonl");

@@ -126,6 +126,7 @@ TEST_CASE("plan: in bf16 on the CPU the workspace holds the float copies of the 
     host.tokens_per_sequence = tokens;
     host.tokens.resize(static_cast<size_t>(batch * tokens));
     host.targets.resize(static_cast<size_t>(batch * tokens));
+    host.lengths.resize(static_cast<size_t>(batch));
     seen.forget();
     const Batch there = uploader.upload(host, 0, batch);
     model.forward(there, Pass::training);

@@ -1,0 +1,109 @@
+#include "engine/step_gradient.h"
+
+#include <algorithm>
+
+#include "engine/stop_request.h"
+
+namespace normlab {
+
+Workload training_workload(const Config& config) {
+  const auto& phases = config.norm_removal.phases;
+  const bool apart =
+      phases.contains(NormRole::attention_qk) || phases.contains(NormRole::attention_v);
+  return {config.batch.micro_batch, config.data.sequence_length, Purpose::training,
+          apart ? AttentionNorms::apart : attention_norms(config.model_from_norms)};
+}
+
+int gradient_tree_levels(int64_t shards) {
+  int levels = 0;
+  while ((int64_t{1} << levels) < shards) ++levels;
+  return levels;
+}
+
+StepGradient::StepGradient(Model& model, const Config& config, Communicator& communicator,
+                           NormRemoval& removal)
+    : model_(model),
+      config_(config),
+      communicator_(communicator),
+      removal_(removal),
+      uploader_(model.ops(), config.batch.micro_batch, config.data.sequence_length) {
+  const int levels = gradient_tree_levels(shards());
+  const int64_t elements = model_.values().elements();
+  tree_.push_back(model_.gradients());
+  if (levels == 0) return;
+  tree_memory_ = model_.ops().allocate(levels * elements * size_of(model_.ops().gradient_type()));
+  const Tensor all(tree_memory_.data(), model_.ops().gradient_type(), {1, levels * elements});
+  for (int level = 0; level < levels; ++level) {
+    tree_.push_back(all.column_slice(level * elements, elements));
+  }
+}
+
+int64_t StepGradient::shards() const {
+  return config_.parallel.reproducible ? config_.parallel.shards : communicator_.ranks();
+}
+
+// Shards are contiguous parts of the global batch; their sizes differ by one sequence at most.
+int64_t StepGradient::shard_begin(int64_t shard) const {
+  return part_of_step(config_.sequences_per_step(), shard, shards()).first;
+}
+
+int64_t StepGradient::passes() const {
+  return normlab::passes_per_step(config_.sequences_per_step(), shards(),
+                                  config_.batch.micro_batch);
+}
+
+bool StepGradient::accumulate_shard(const HostBatch& batch, int64_t first, int64_t last,
+                                    StepState& state) {
+  for (const auto [sequence, end] : passes_of({first, last}, config_.batch.micro_batch)) {
+    if (stop_requested()) return false;
+    const int64_t count = end - sequence;
+    state.first_sequence = sequence;
+    if (config_.optimizer.loss_average == LossAverage::micro_batch) {
+      const auto begin = batch.targets.begin() + sequence * batch.tokens_per_sequence;
+      const auto scored = std::count_if(begin, begin + count * batch.tokens_per_sequence,
+                                        [](int32_t target) { return target >= 0; });
+      state.loss_scale = scored > 0 ? 1.0 / static_cast<double>(scored * passes()) : 0.0;
+    }
+    model_.ops().set_step_state(state);
+    const Batch device_batch = uploader_.upload(batch, sequence, count);
+    model_.forward(device_batch, Pass::training);
+    removal_.add(device_batch);
+    // One shard a rank: a bucket of the last pass is summed over ranks while earlier layers still
+    // run. With several, the tree comes first.
+    const bool complete = !config_.parallel.reproducible && end == last;
+    model_.backward(device_batch,
+                    complete ? BucketDone([this](int bucket) { reduce(bucket); }) : BucketDone());
+  }
+  return true;
+}
+
+void StepGradient::reduce(int number) {
+  const Bucket& bucket = model_.buckets()[static_cast<size_t>(number)];
+  communicator_.sum(model_.ops(),
+                    model_.gradients().column_slice(bucket.begin, bucket.end - bucket.begin), {});
+}
+
+bool StepGradient::accumulate(const HostBatch& batch, int64_t first, int64_t last, size_t buffer,
+                              StepState& state) {
+  if (last - first == 1) {
+    model_.ops().zero(tree_[buffer]);
+    model_.set_gradients(tree_[buffer]);
+    return accumulate_shard(batch, shard_begin(first), shard_begin(last), state);
+  }
+  const int64_t middle = first + (last - first) / 2;
+  if (!accumulate(batch, first, middle, buffer, state)) return false;
+  if (!accumulate(batch, middle, last, buffer + 1, state)) return false;
+  model_.ops().add(tree_[buffer], tree_[buffer], tree_[buffer + 1]);
+  return true;
+}
+
+bool StepGradient::compute(const HostBatch& batch, StepState state) {
+  // This rank's part of the shards.
+  const auto [first, last] = part_of_step(shards(), communicator_.rank(), communicator_.ranks());
+  if (!accumulate(batch, first, last, 0, state)) return false;
+  model_.set_gradients(tree_[0]);
+  if (config_.parallel.reproducible) communicator_.sum(model_.ops(), model_.gradients(), {});
+  return true;
+}
+
+}  // namespace normlab
