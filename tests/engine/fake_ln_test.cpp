@@ -128,7 +128,7 @@ Trajectory train(const std::string& family, const json& expected, const json& ru
     REQUIRE(gradient.compute(batch, step_state(config, batch, removal, updates)));
     optimizer.step();
     const StepResult result = ops->download_step_result();
-    removal.end_step(static_cast<int64_t>(updates + 1), batch.token_count);
+    removal.end_step(static_cast<int64_t>(updates + 1), count_tokens(batch, -1));
     for (const NormRecord& norm : removal.records()) found.sigmas.push_back(norm.state.sigma);
     found.loss.push_back(result.loss);
     found.auxiliary_loss.push_back(result.std_loss);
