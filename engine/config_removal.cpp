@@ -90,7 +90,12 @@ void read_auxiliary_loss(const Section& removal, Config& config) {
   removal.number("auxiliary_target", to.auxiliary_target, not_negative);
   to.auxiliary_group = config.batch.micro_batch;
   removal.integer("auxiliary_group", to.auxiliary_group, 1, config.sequences_per_step());
-  if (to.auxiliary_loss_weight > 0) check_group(removal, config);
+  if (to.auxiliary_loss_weight > 0) return check_group(removal, config);
+  if (to.auxiliary_target > 0) {
+    throw removal.error("auxiliary_target", "",
+                        "norm_removal.auxiliary_loss_weight is 0, so nothing is held to it",
+                        "Delete it, or give the weight");
+  }
 }
 
 }  // namespace
@@ -103,6 +108,11 @@ void read_norm_removal(const Section& removal, Config& config) {
   read_method(removal, to);
   read_special(removal, to);
   read_auxiliary_loss(removal, config);
+  if (removal.is_given() && !to.is_given()) {
+    throw removal.error("policy", name_of(to.policy, removal_policy_names),
+                        "norm_removal names no norm to remove, and no auxiliary loss",
+                        "Add mlp, attention_qk, attention_v or final: {start: …}, or delete it");
+  }
 }
 
 }  // namespace normlab

@@ -246,6 +246,14 @@ void read_choice(const Description& file, const char* key, Choice& choice,
                   " (not known to this version). Use the version that wrote it");
 }
 
+std::vector<NormRecord> read_norms(const Description& file, const json& list) {
+  try {
+    return norms_from_json(list);
+  } catch (const Error& error) {
+    throw file.fail(std::string("normlab.norms: ") + error.what());
+  }
+}
+
 // What the plain formats have no word for.
 void read_own_section(const Description& file, ModelDescription& description) {
   if (!file.has("normlab")) return;
@@ -262,11 +270,12 @@ void read_own_section(const Description& file, ModelDescription& description) {
     read_choice(file, "placement", description.config.norm.placement, placement_names);
     read_choice(file, "biases", description.config.biases, biases_names);
     description.config.head_bias = own.value("head_bias", false);
-    description.norms = norms_from_json(own.value("norms", json::array()));
+    description.norms = read_norms(file, own.value("norms", json::array()));
   } catch (const json::exception& error) {
     throw file.fail(std::string("the normlab section: ") + error.what());
-  } catch (const Error& error) {
-    throw file.fail(std::string("normlab.norms: ") + error.what());
+  }
+  if (description.config.family == Family::gpt2 && description.config.biases != Biases::all) {
+    throw file.fail("normlab.biases (GPT-2 has all). Take the file that belongs to the weights");
   }
 }
 
@@ -306,6 +315,10 @@ void read_ln_free(const Description& file, ModelDescription& description) {
         "std 1 and gains that hold gain/std, which computes the same). Training on starts from "
         "other gains than it would from the model that was published");
     return;
+  }
+  if (!beyond_plain(config).empty()) {
+    throw file.fail("normlab.ln_free (no plain model is LN-free that has " + beyond_plain(config) +
+                    "). Take the config.json that belongs to the weights");
   }
   try {
     config.norm.epsilon = settings.at("epsilon").get<double>();
@@ -362,6 +375,10 @@ ModelDescription read_config_json(const std::string& directory) {
     description.form = ModelForm::modelling;
   } else {
     read_ln_free(file, description);
+  }
+  const double epsilon = description.config.norm.epsilon;
+  if (!(std::isfinite(epsilon) && epsilon > 0)) {
+    throw file.fail("the epsilon of its norms is not above 0. Is this a model directory?");
   }
   return description;
 }

@@ -1,6 +1,7 @@
 #include "engine/norm_removal.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "engine/config_names.h"
 
@@ -15,6 +16,12 @@ bool of_attention_input(NormRole role) {
 double moved(double sigma, double momentum, double sum, int64_t tokens) {
   if (tokens == 0) return sigma;
   const double mean = sum / static_cast<double>(tokens);
+  if (!std::isfinite(mean)) {
+    throw Error(ErrorKind::diverged,
+                "the std of a norm's input is not finite, though the loss is (a live norm hides "
+                "it). Lower optimizer.learning_rate or set optimizer.gradient_clip, in another "
+                "run.directory");
+  }
   return sigma > 0 ? momentum * sigma + (1 - momentum) * mean : mean;
 }
 
@@ -107,7 +114,8 @@ std::map<std::string, double> NormRemoval::stds() const {
     std::string name = name_of(norm.role, norm_role_names);
     if (norm.layer >= 0) name += "." + std::to_string(norm.layer);
     if (site.sigma > 0) stds[name] = site.sigma;
-    if (site.special_sigma > 0) stds[name + ".special"] = site.special_sigma;
+    if (norm.state.has_special() && site.special_sigma > 0)
+      stds[name + ".special"] = site.special_sigma;
   }
   return stds;
 }
@@ -117,9 +125,14 @@ NormState NormRemoval::state_of(const Site& site, int64_t update) const {
   const int64_t step = update - 1;
   NormState state;
   state.gate = gate_at(config_, norm.role, norm.layer, step);
-  state.sigma = site.sigma;
-  if (!config_.special_std) return state;
   // Of a kind of token that no step has had, σ is that of the others.
+  state.sigma = site.sigma > 0 ? site.sigma : site.special_sigma;
+  if (!state.live() && state.sigma <= 0) {
+    throw input_error("norm_removal." + std::string(name_of(norm.role, norm_role_names)) +
+                      " (no token was trained on before its first removal, so no std is known). "
+                      "Look at the data, or begin later");
+  }
+  if (!config_.special_std) return state;
   state.special_sigma = site.special_sigma > 0 ? site.special_sigma : site.sigma;
   const auto lasts = [&](int64_t start) { return start == 0 || step < start; };
   state.special_first = lasts(config_.bos_start);

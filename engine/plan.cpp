@@ -57,7 +57,8 @@ int64_t rounding_workspace_bytes(const ModelConfig& model, const Workload& workl
   const int64_t positions = model.positions == Positions::learned ? model.context : 0;
   const int64_t largest = std::max(
       {(model.vocabulary + positions + rows) * model.width,
-       logits_rows * (model.width + model.vocabulary) + model.width * model.vocabulary,
+       logits_rows * (model.width + model.vocabulary) + model.width * model.vocabulary +
+           (model.head_bias ? model.vocabulary : 0),
        product(model.width, model.packed_columns()), product(model.query_columns(), model.width),
        product(model.width, model.hidden_columns()), product(model.feed_forward, model.width),
        rows * (2 * model.hidden_columns() + model.feed_forward),  // activation, backward

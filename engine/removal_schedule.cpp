@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <utility>
 
 #include "engine/config_names.h"
 
@@ -33,6 +34,31 @@ void require_site(const ModelConfig& model, NormRole role) {
   throw input_error(
       key_of(role) + " (the model has no such norm). " +
       (roles.empty() ? "Leave norm_removal out: it has none at all" : "It has: " + roles));
+}
+
+// Where tokens are special to a norm, and until when.
+void check_special(const Config& config) {
+  const NormRemovalConfig& removal = config.norm_removal;
+  if (removal.eot_start > 0 && !removal.phases.contains(NormRole::attention_v)) {
+    throw input_error(
+        "norm_removal.eot (ends of text have a std of their own at attention_v alone, which is not "
+        "removed). Delete it, or remove attention_v");
+  }
+  for (const auto& [name, start] :
+       {std::pair{"bos", removal.bos_start}, {"eot", removal.eot_start}}) {
+    if (start < config.schedule.total_steps) continue;
+    throw input_error(std::string("norm_removal.") + name + ".start = " + std::to_string(start) +
+                      " (schedule.total_steps is " + std::to_string(config.schedule.total_steps) +
+                      "). Begin earlier, or train longer");
+  }
+}
+
+// Whether all tokens of a norm share one std when training ends.
+bool special_ends(const Config& config) {
+  const NormRemovalConfig& removal = config.norm_removal;
+  const auto ends = [&](int64_t start) { return start > 0 && start < config.schedule.stop_step; };
+  const bool has_ends_of_text = removal.phases.contains(NormRole::attention_v);
+  return ends(removal.bos_start) && (!has_ends_of_text || ends(removal.eot_start));
 }
 
 }  // namespace
@@ -89,10 +115,12 @@ void check_removal(const Config& config, const std::vector<NormRecord>& norms) {
                       std::to_string(config.schedule.total_steps) +
                       "). Begin earlier, shorten the gap, or train longer");
   }
-  if (removal.auxiliary_loss_weight > 0 && config.model.norm.placement == NormPlacement::post) {
-    throw input_error(
-        "norm_removal.auxiliary_loss_weight (it holds what goes into a final norm "
-        "together, and with model.norm.placement: post a norm has just made it so). Delete it");
+  check_special(config);
+  if (removal.auxiliary_loss_weight > 0 && config.model.norm.placement != NormPlacement::pre) {
+    throw input_error(std::string("norm_removal.auxiliary_loss_weight (it holds together what goes "
+                                  "into the final norm of a model with norm.placement: pre, and "
+                                  "this one has ") +
+                      name_of(config.model.norm.placement, placement_names) + "). Delete it");
   }
 }
 
@@ -120,8 +148,7 @@ std::vector<std::string> removal_warnings(const Config& config) {
     const bool late = event.step >= config.schedule.stop_step;
     if (late && event.kind == RemovalEventKind::remove) ++live;
   }
-  const bool ends = removal.bos_start > 0 && removal.eot_start > 0;
-  if (removal.special_std && !ends) {
+  if (removal.special_std && !special_ends(config)) {
     warnings.push_back(
         "norm_removal.special_std stays to the end without norm_removal.bos and norm_removal.eot "
         "(a model whose tokens have two stds is none that export can fold)");

@@ -110,7 +110,7 @@ TEST_CASE("removal: the recipes' momenta are those of a step") {
   }
 }
 
-TEST_CASE("removal: a gap of 0 removes all layers at once; events come in the order of steps") {
+TEST_CASE("removal: a gap of 0 removes all layers at once, and events come in the order of steps") {
   const auto events = removal_schedule(
       removal("{final: {start: 3}, mlp: {start: 5}, attention_v: {start: 4, gap: 1}}"), 2);
   const std::vector<std::pair<int64_t, NormRole>> expected = {{3, NormRole::final},
@@ -165,6 +165,15 @@ TEST_CASE("removal: what a run cannot do is refused, with the key") {
             "norm_removal.mlp (mlp of layer 1 is removed already in the model that the run begins "
             "with). Delete it"));
   CHECK(check_complaint("{mlp: {start: 5}}", {{NormRole::final, -1, {0, 1.5}}}).empty());
+  for (const char* placement : {"post", "none"}) {
+    CHECK(has(check_complaint("{auxiliary_loss_weight: 0.1}", {},
+                              {std::string("model.norm.placement=") + placement}),
+              std::string("this one has ") + placement));
+  }
+  CHECK(has(check_complaint("{mlp: {start: 5}, special_std: true, eot: {start: 6}}"),
+            "norm_removal.eot (ends of text have a std of their own at attention_v alone"));
+  CHECK(has(check_complaint("{mlp: {start: 5}, special_std: true, bos: {start: 100}}"),
+            "norm_removal.bos.start = 100 (schedule.total_steps is 100)"));
 }
 
 TEST_CASE("removal: another order than the paper's and norms that stay live are warned of") {
@@ -177,8 +186,15 @@ TEST_CASE("removal: another order than the paper's and norms that stay live are 
   CHECK(
       has(order[0], "norm_removal.final begins at step 6, before norm_removal.mlp ends at step 7"));
   const auto special = warnings("{mlp: {start: 5}, special_std: true, bos: {start: 9}}", "100");
-  REQUIRE(special.size() == 1);
-  CHECK(has(special[0], "norm_removal.special_std stays to the end"));
+  CHECK(special.empty());  // no norm of values is removed, so ends of text are none of its own
+  const std::string values = "attention_v: {start: 5}, special_std: true, bos: {start: 9}";
+  CHECK(warnings("{" + values + ", eot: {start: 8}}", "100").empty());
+  for (const auto& [yaml, stop] :
+       {std::pair{"{" + values + "}", "100"}, {"{" + values + ", eot: {start: 20}}", "20"}}) {
+    const auto stays = warnings(yaml, stop);
+    REQUIRE(stays.size() == 1);
+    CHECK(has(stays[0], "norm_removal.special_std stays to the end"));
+  }
   const auto late = warnings("{mlp: {start: 5, gap: 5}, final: {start: 10}}", "10");
   REQUIRE(late.size() == 1);
   CHECK(has(late[0], "leaves 2 norms that are not removed before schedule.stop_step = 10"));
@@ -236,6 +252,9 @@ TEST_CASE("removal: keys that are wrong are refused with their line") {
   CHECK(has(complaint(minimal, {"norm_removal={auxiliary_loss_weight: 0.1, auxiliary_group: 2}",
                                 "parallel={reproducible: true, shards: 3}"}),
             "norm_removal.auxiliary_group = 2 (with parallel.reproducible"));
+  CHECK(has(wrong("{special_std: true, bos: {start: 9}}"), "names no norm to remove"));
+  CHECK(has(wrong("{method: taper, taper_steps: 9}"), "names no norm to remove"));
+  CHECK(has(wrong("{mlp: {start: 4}, auxiliary_target: 3}"), "so nothing is held to it"));
   CHECK(has(wrong("{mlp: {start: 4}, bos: {start: 9}}"), "no token has a std of its own"));
   CHECK(has(wrong("{mlp: {start: 4}, special_std: true, eot: {}}"),
             "norm_removal.eot.start is missing"));
