@@ -34,7 +34,8 @@ REMOVAL_MISTAKES = [
      "      if (norms.values) std::swap(*norms.before, *norms.values);\n"),
     ("removal: no centring in a frozen norm", "kernels/cpu/norm.cpp",
      "x, width, found.mean,\n                gate(found.inverse_std), norm);",
-     "x, width,\n                gate.live == 0 ? Scalar(0) : found.mean, gate(found.inverse_std), norm);"),
+     "x, width,\n                gate.live == 0 ? Scalar(0) : found.mean,\n"
+     "                gate(found.inverse_std), norm);"),
     ("removal: gains decay", "models/parameter.cpp",
      'add(name + ".gain", layer, {1, config_.width}, InitRule::ones, 0, false);',
      'add(name + ".gain", layer, {1, config_.width}, InitRule::ones, 0, true);'),
