@@ -85,7 +85,12 @@ struct NormRemovalConfig {
   StdSharing std = StdSharing::shared;
   RemovalMethod method = RemovalMethod::step;
   RemovalPolicy policy = RemovalPolicy::schedule;
-  int64_t taper_steps = 1;           // updates over which a gate falls from 1 to 0
+  int64_t taper_steps = 1;  // updates over which a gate falls from 1 to 0
+  // Whether first tokens, at every site, and ends of text, at attention_v, have a σ of their own;
+  // and the updates after which they share that of the others (0: never).
+  bool special_std = false;
+  int64_t bos_start = 0;
+  int64_t eot_start = 0;
   double auxiliary_loss_weight = 0;  // of (std − target)², the final norm's input; 0 = none
   int64_t auxiliary_group = 1;       // sequences that share a target; those of a pass by default
   double auxiliary_target = 0;       // 0: the mean over a group

@@ -284,6 +284,7 @@ std::vector<std::string> with_phases(std::vector<std::string> keys) {
     if (role != NormRole::final) keys.push_back(phase + ".gap");
     keys.push_back(phase + ".momentum");
   }
+  keys.insert(keys.end(), {"norm_removal.bos.start", "norm_removal.eot.start"});
   return keys;
 }
 
@@ -346,6 +347,7 @@ const std::vector<std::string>& known_keys() {
                                                             "norm_removal.method",
                                                             "norm_removal.taper_steps",
                                                             "norm_removal.policy",
+                                                            "norm_removal.special_std",
                                                             "norm_removal.auxiliary_loss_weight",
                                                             "norm_removal.auxiliary_group",
                                                             "norm_removal.auxiliary_target",  //

@@ -1,5 +1,7 @@
 #include "engine/config_removal.h"
 
+#include <utility>
+
 namespace normlab {
 namespace {
 
@@ -44,6 +46,21 @@ void read_method(const Section& removal, NormRemovalConfig& config) {
   }
 }
 
+// The σ of special tokens, and when it ends.
+void read_special(const Section& removal, NormRemovalConfig& config) {
+  removal.boolean("special_std", config.special_std);
+  for (const auto& [name, start] :
+       {std::pair{"bos", &config.bos_start}, {"eot", &config.eot_start}}) {
+    const Section phase = removal.section(name);
+    if (!phase.is_given()) continue;
+    phase.require("start", "Write the updates before it, 1 or more");
+    phase.integer("start", *start, 1, most_steps);
+    if (config.special_std) continue;
+    throw phase.error("start", "", "no token has a std of its own",
+                      "Delete it, or write norm_removal: {special_std: true}");
+  }
+}
+
 // A group lies within one pass, wherever that begins.
 void check_group(const Section& removal, const Config& config) {
   const int64_t group = config.norm_removal.auxiliary_group;
@@ -84,6 +101,7 @@ void read_norm_removal(const Section& removal, Config& config) {
   removal.choice("policy", to.policy, removal_policy_names, {"adaptive"});
   read_phases(removal, to);
   read_method(removal, to);
+  read_special(removal, to);
   read_auxiliary_loss(removal, config);
 }
 

@@ -1,5 +1,6 @@
 #include <charconv>
 #include <map>
+#include <utility>
 
 #include "engine/config.h"
 #include "engine/config_names.h"
@@ -169,9 +170,16 @@ void write_norm_removal(Writer& out, const NormRemovalConfig& removal) {
   out.raw("method", name_of(removal.method, removal_method_names));
   out.key("taper_steps", removal.taper_steps);
   out.raw("policy", name_of(removal.policy, removal_policy_names));
+  out.key("special_std", removal.special_std);
   out.key("auxiliary_loss_weight", removal.auxiliary_loss_weight);
   out.key("auxiliary_group", removal.auxiliary_group);
   out.key("auxiliary_target", removal.auxiliary_target);
+  for (const auto& [name, start] :
+       {std::pair{"bos", removal.bos_start}, {"eot", removal.eot_start}}) {
+    if (start == 0) continue;
+    out.part(name);
+    out.key("start", start);
+  }
   const bool shared =
       removal.std == StdSharing::shared && removal.phases.contains(NormRole::attention_qk);
   for (const auto& [role, phase] : removal.phases) {

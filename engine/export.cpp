@@ -108,9 +108,21 @@ void require_all_removed(const std::string& directory, const ModelDescription& d
   }
 }
 
+// A norm that divides some tokens by another σ is linear for no token alone.
+void require_one_std(const std::string& directory, const std::vector<NormRecord>& norms) {
+  for (const NormRecord& norm : norms) {
+    if (!norm.state.has_special()) continue;
+    throw refusal(directory,
+                  "no format has a norm with two stds (" + place_of(norm) +
+                      " has one for first tokens or ends of text)",
+                  "End it in training (norm_removal.bos and norm_removal.eot)");
+  }
+}
+
 void require_expressible(const std::string& directory, const ModelDescription& description,
                          const ExportOptions& options) {
   const ModelConfig& config = description.config;
+  require_one_std(directory, description.norms);
   switch (options.format) {
     case ExportFormat::hf:
       require_plain(directory, config);

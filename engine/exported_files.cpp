@@ -18,8 +18,7 @@ std::map<std::string, std::string> exported_files(const ModelDescription& descri
   std::map<std::string, std::string> files;
   const ModelConfig& config = description.config;
   std::string& readme = files["README.md"];
-  // Whose loader knows LayerNorm alone.
-  const bool for_lens = config.family == Family::gpt2 && config.norm.kind == NormKind::layernorm;
+  const bool for_lens = config.family == Family::gpt2;  // which is all that its loader knows
   const auto add_lens = [&] {
     files["load_transformer_lens.py"] = text_of("load_transformer_lens.py");
     readme += text_of("transformer-lens.md");

@@ -136,6 +136,8 @@ void name_type(json& out, const ModelDescription& description) {
     case ModelForm::modelling: {
       const ModellingNames names = modelling_names(config.family);
       out["model_type"] = names.type;
+      // The modelling file's LLaMA is Mistral, whose default is a window of 4096.
+      if (config.family == Family::llama) out["sliding_window"] = nullptr;
       out["architectures"] = {names.model_class};
       out["auto_map"] = {{"AutoConfig", names.file + "." + names.config_class},
                          {"AutoModelForCausalLM", names.file + "." + names.model_class}};

@@ -94,10 +94,16 @@ void set_norm_states(Model& model, const std::vector<NormRecord>& norms) {
 json norms_to_json(const std::vector<NormRecord>& norms) {
   json list = json::array();
   for (const NormRecord& norm : norms) {
-    list.push_back({{"site", name_of(norm.role, norm_role_names)},
-                    {"layer", norm.layer < 0 ? json() : json(norm.layer)},
-                    {"gate", norm.state.gate},
-                    {"std", norm.state.sigma}});
+    json entry = {{"site", name_of(norm.role, norm_role_names)},
+                  {"layer", norm.layer < 0 ? json() : json(norm.layer)},
+                  {"gate", norm.state.gate},
+                  {"std", norm.state.sigma}};
+    if (norm.state.has_special()) {
+      entry["special_std"] = norm.state.special_sigma;
+      entry["special_first"] = norm.state.special_first;
+      entry["special_id"] = norm.state.special_id;
+    }
+    list.push_back(entry);
   }
   return list;
 }
@@ -112,10 +118,15 @@ std::vector<NormRecord> norms_from_json(const json& list) {
       throw input_error("site = " + word + " (no norm has this place)");
     }
     if (!entry.at("layer").is_null()) norm.layer = entry["layer"].get<int64_t>();
-    norm.state = {entry.at("gate").get<double>(), entry.at("std").get<double>()};
+    norm.state = {entry.at("gate").get<double>(), entry.at("std").get<double>(),
+                  entry.value("special_std", 0.0), entry.value("special_first", false),
+                  entry.value("special_id", int32_t{-1})};
     const NormState& state = norm.state;
-    const bool usable = std::isfinite(state.sigma) && (state.live() || state.sigma > 0);
-    if (!(state.gate >= 0 && state.gate <= 1 && usable)) {
+    const auto usable = [&](double sigma) {
+      return std::isfinite(sigma) && (state.live() || sigma > 0);
+    };
+    if (!(state.gate >= 0 && state.gate <= 1 && usable(state.sigma) &&
+          (!state.has_special() || usable(state.special_sigma)))) {
       throw input_error(place_of(norm) +
                         " has a gate beyond [0, 1], or no std above 0 where it is not live");
     }

@@ -28,7 +28,8 @@ AttentionNorms attention_norms(const std::vector<NormRecord>& norms);
 // has no such norm, or one stands twice.
 void set_norm_states(Model& model, const std::vector<NormRecord>& norms);
 
-// [{"site": "mlp", "layer": 0, "gate": 0.0, "std": 1.5}, …]; the final norm's layer is null.
+// [{"site": "mlp", "layer": 0, "gate": 0.0, "std": 1.5}, …]; the final norm's layer is null. Where
+// tokens have a σ of their own: "special_std", "special_first", "special_id" beside.
 nlohmann::json norms_to_json(const std::vector<NormRecord>& norms);
 // Throws nlohmann's exception for another shape, and an input Error for a site that is none, a gate
 // beyond [0, 1] or a std that is not above 0 where the gate is below 1.

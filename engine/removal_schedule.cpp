@@ -60,6 +60,12 @@ std::vector<RemovalEvent> removal_schedule(const NormRemovalConfig& config, int6
       const int64_t end = begin + config.taper_steps - 1;
       if (end > begin) events.push_back({begin, RemovalEventKind::taper, role, layer});
       events.push_back({end, RemovalEventKind::remove, role, layer});
+      if (config.eot_start > 0 && role == NormRole::attention_v) {
+        events.push_back({config.eot_start, RemovalEventKind::eot, role, layer});
+      }
+      if (config.bos_start > 0) {
+        events.push_back({config.bos_start, RemovalEventKind::bos, role, layer});
+      }
     }
   }
   std::stable_sort(events.begin(), events.end(),
@@ -113,6 +119,12 @@ std::vector<std::string> removal_warnings(const Config& config) {
   for (const RemovalEvent& event : removal_schedule(removal, config.model.layers)) {
     const bool late = event.step >= config.schedule.stop_step;
     if (late && event.kind == RemovalEventKind::remove) ++live;
+  }
+  const bool ends = removal.bos_start > 0 && removal.eot_start > 0;
+  if (removal.special_std && !ends) {
+    warnings.push_back(
+        "norm_removal.special_std stays to the end without norm_removal.bos and norm_removal.eot "
+        "(a model whose tokens have two stds is none that export can fold)");
   }
   if (live > 0) {
     warnings.push_back("norm_removal leaves " + std::to_string(live) +

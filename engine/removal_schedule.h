@@ -12,10 +12,15 @@ namespace normlab {
 enum class RemovalEventKind {
   taper,   // a gate begins to fall
   remove,  // it falls to 0: the norm is frozen
+  eot,     // ends of text share the σ of other tokens
+  bos,     // first tokens do
 };
 
-inline constexpr std::array<ChoiceName<RemovalEventKind>, 2> removal_event_names = {
-    {{RemovalEventKind::taper, "taper"}, {RemovalEventKind::remove, "remove"}}};
+inline constexpr std::array<ChoiceName<RemovalEventKind>, 4> removal_event_names = {
+    {{RemovalEventKind::taper, "taper"},
+     {RemovalEventKind::remove, "remove"},
+     {RemovalEventKind::eot, "eot"},
+     {RemovalEventKind::bos, "bos"}}};
 
 // "At step s": after s updates, before the forward pass of update s + 1.
 struct RemovalEvent {

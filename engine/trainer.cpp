@@ -42,6 +42,20 @@ std::string complete_config(Config& config, const RunCorpus& corpus, Log& log) {
   return starting_weights;
 }
 
+std::string what_happens(RemovalEventKind kind) {
+  switch (kind) {
+    case RemovalEventKind::taper:
+      return " begins to fade out";
+    case RemovalEventKind::remove:
+      return " is removed";
+    case RemovalEventKind::eot:
+      return " divides ends of text as other tokens";
+    case RemovalEventKind::bos:
+      return " divides first tokens as others";
+  }
+  throw Error("unknown event of a removal");
+}
+
 // A line about data that takes long to read.
 ReadProgress reading_progress(Log& log) {
   return [&log, begin = now_seconds()](int64_t bytes, int64_t total_bytes) {
@@ -158,8 +172,9 @@ Trainer::StepOutcome Trainer::train_step() {
     return nothing;
   }
   optimizer_->step();
-  return {ops_->download_step_result(), batch.token_count, std::move(events), state.learning_rate,
-          false};
+  const int32_t end_of_text = corpus_.train.description().end_of_text;
+  return {ops_->download_step_result(), count_tokens(batch, end_of_text), std::move(events),
+          state.learning_rate, false};
 }
 
 // What happened to norms before this step; σ as it went into it.
@@ -168,10 +183,8 @@ void Trainer::record_removals(const StepOutcome& step) {
     for (const NormRecord& norm : removal_->records()) {
       if (norm.role != event.role || norm.layer != event.layer) continue;
       metrics_->write_removal(event, norm.state.sigma);
-      const bool removed = event.kind == RemovalEventKind::remove;
       log_.say("step " + std::to_string(event.step) + ": " + place_of(norm) +
-               (removed ? " is removed" : " begins to fade out") + ", std " +
-               fixed(norm.state.sigma, 4));
+               what_happens(event.kind) + ", std " + fixed(norm.state.sigma, 4));
     }
   }
 }

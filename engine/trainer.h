@@ -37,7 +37,7 @@ class Trainer {
  private:
   struct StepOutcome {
     StepResult result;
-    int64_t tokens = 0;  // of the global batch, that are no filling
+    TokenCounts tokens;  // of the global batch
     std::vector<RemovalEvent> events;
     double learning_rate = 0;
     bool interrupted = false;  // nothing was changed

@@ -52,8 +52,9 @@ class ForwardingOps : public Ops {
                               const Norm& norm) override {
     ops_.residual_norm_backward(d_sum, d_gain, d_bias, d_normed, d_residual, sum, statistics, norm);
   }
-  void add_stds(Tensor sum, ConstTensor statistics, ConstTensor lengths) override {
-    ops_.add_stds(sum, statistics, lengths);
+  void add_stds(Tensor sums, ConstTensor statistics, ConstTensor lengths,
+                const SpecialTokens& special) override {
+    ops_.add_stds(sums, statistics, lengths, special);
   }
   void add_std_loss(Tensor d_x, ConstTensor x, ConstTensor statistics, ConstTensor tokens,
                     ConstTensor lengths, const StdLoss& settings) override {

@@ -80,6 +80,13 @@ struct StepResult {
 // Mean and 1/std of a row stay in a statistics tensor (N, 2) between forward and backward.
 enum class NormKind { layernorm, rmsnorm };
 
+// Tokens that have another σ than the others: the first of each sequence, and those with one id.
+struct SpecialTokens {
+  ConstTensor tokens;  // (B,T) i32, of which row b·T + t is; empty: none is special
+  bool first = false;
+  int32_t id = -1;  // −1: none
+};
+
 // y = scale · (x − mean) · i · gain + bias·scale, i = gate/√(var + epsilon) + (1 − gate)/σ.
 // rmsnorm: no mean, var = mean of squares. A live norm has gate 1, a frozen one gate 0, a tapering
 // one lies between. `scale` is LayerNorm Scaling's 1/√l ("The Curse of Depth", eq. 4), else 1.
@@ -89,7 +96,10 @@ struct Norm {
   ConstTensor bias;  // (C), or empty
   double epsilon = 1e-5;
   double scale = 1;
-  ConstTensor site;  // (2) {gate, 1/σ} in statistics_type(), or empty: live
+  // (3) {gate, 1/σ, 1/σ of special tokens} in statistics_type(), or empty: live. Only two where
+  // none is special.
+  ConstTensor site;
+  SpecialTokens special;
 };
 
 // Element e of sequence s (counted in the global batch) of a tensor is kept where the counter-based
@@ -190,8 +200,9 @@ class Ops {
 
   // --- The std of rows, from statistics (N,2) = {mean, 1/std}. Of sequence b the first lengths[b]
   // tokens count, lengths (B,1) i32, row b·N/B + t
-  // sum (1,1) f64 += Σ std.
-  virtual void add_stds(Tensor sum, ConstTensor statistics, ConstTensor lengths) = 0;
+  // sums (1,2) f64 += {Σ std of the other tokens, Σ std of special ones}.
+  virtual void add_stds(Tensor sums, ConstTensor statistics, ConstTensor lengths,
+                        const SpecialTokens& special) = 0;
   // The step's std_loss += StepState.std_loss_scale · Σ losses, and d_x (N,C) += its gradient by
   // x (N,C), of which the statistics are: 2·(std − target)·(x − mean)/(C·std). tokens (B,T) i32.
   virtual void add_std_loss(Tensor d_x, ConstTensor x, ConstTensor statistics, ConstTensor tokens,

@@ -76,7 +76,7 @@ Model::Model(Ops& ops, const ModelConfig& config, const Workload& workload)
   Arena arena(activations_memory_.data(), measuring.peak_bytes());
   lay_out_activations(structure_, arena, config, workload, working, ops.statistics_type());
   for (const NormSite& site : structure_.sites)
-    upload_numbers(ops, site.on_device, {1, 0});  // live
+    upload_numbers(ops, site.on_device, {1, 0, 0});  // live
   ops.zero(structure_.std_sums);
 }
 
@@ -114,7 +114,7 @@ PassContext Model::context(const Batch& batch, Pass pass, Probe* probe) {
         "a batch within the workload");
   rows_ = sequences * tokens;
   pass_ = pass;
-  return {ops_, config_, structure_.parameters, sequences, tokens, 0, pass, probe};
+  return {ops_, config_, structure_.parameters, sequences, tokens, 0, pass, probe, batch.tokens};
 }
 
 // Joint j ends the layer before it and begins the next one.
@@ -307,33 +307,37 @@ void Model::backward(const Batch& batch, const BucketDone& bucket_done, Probe* p
 
 void Model::set_norm_state(size_t index, const NormState& state) {
   NormSite& site = structure_.sites.at(index);
-  check(state.gate >= 0 && state.gate <= 1 && (state.live() || state.sigma > 0),
+  const bool special = state.has_special() && !state.live();
+  check(state.gate >= 0 && state.gate <= 1 && (state.live() || state.sigma > 0) &&
+            (!special || state.special_sigma > 0),
         "a norm's gate within [0, 1], and a σ above 0 where it is below 1");
   site.state = state;
-  upload_numbers(ops_, site.on_device, {state.gate, state.live() ? 0 : 1 / state.sigma});
+  upload_numbers(
+      ops_, site.on_device,
+      {state.gate, state.live() ? 0 : 1 / state.sigma, special ? 1 / state.special_sigma : 0});
 }
 
 void Model::zero_norm_stds() { ops_.zero(structure_.std_sums); }
 
 void Model::add_norm_stds(const Batch& batch) {
+  const PassContext pass = context(batch, pass_, nullptr);
   const auto add = [&](std::optional<size_t> site, Tensor statistics) {
     if (!site) return;
     ops_.add_stds(structure_.std_sums.row_slice(static_cast<int64_t>(*site), 1), statistics,
-                  batch.lengths);
+                  batch.lengths, structure_.sites[*site].special(pass));
   };
   for (const Joint& joint : structure_.joints) {
     add(joint.norms().after, joint.after_statistics(rows_));
     add(joint.norms().before, joint.before_statistics(rows_));
+    // Queries, keys and values read one stream, and may have other special tokens.
+    add(joint.norms().values, joint.before_statistics(rows_));
   }
 }
 
-std::vector<double> Model::download_norm_stds() {
-  std::vector<double> sums(structure_.sites.size());
+std::vector<NormStdSums> Model::download_norm_stds() {
+  std::vector<NormStdSums> sums(structure_.sites.size());
+  static_assert(sizeof(NormStdSums) == 2 * sizeof(double));
   ops_.download(sums.data(), structure_.std_sums);
-  // Queries, keys and values read one stream.
-  for (const Joint& joint : structure_.joints) {
-    if (joint.norms().values) sums[*joint.norms().values] = sums[*joint.norms().before];
-  }
   return sums;
 }
 

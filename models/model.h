@@ -19,6 +19,12 @@ struct Batch {
   ConstTensor lengths = {};
 };
 
+// Σ std of what went into a norm.
+struct NormStdSums {
+  double others = 0;   // over tokens that are not special to it
+  double special = 0;  // over those that are
+};
+
 using BucketDone = std::function<void(int bucket)>;
 
 class Model {
@@ -69,7 +75,7 @@ class Model {
   // zero_norm_stds; after forward of a model for training.
   void zero_norm_stds();
   void add_norm_stds(const Batch& batch);
-  std::vector<double> download_norm_stds();
+  std::vector<NormStdSums> download_norm_stds();
   // backward adds the auxiliary loss, of the final norm's input, times StepState.std_loss_scale.
   void set_std_loss(const std::optional<StdLoss>& settings);
 

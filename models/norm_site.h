@@ -13,11 +13,22 @@ namespace normlab {
 struct NormState {
   double gate = 1;
   double sigma = 0;  // σ, without meaning where gate is 1
+  // Tokens that have a σ of their own: the first of a sequence; those with an id (−1: none).
+  double special_sigma = 0;
+  bool special_first = false;
+  int32_t special_id = -1;
 
   bool live() const { return gate == 1; }
+  bool has_special() const { return special_first || special_id >= 0; }
+  bool same_special(const NormState& other) const {
+    return special_first == other.special_first && special_id == other.special_id;
+  }
   // Whether two norms with the same gain and bias give the same.
   bool operator==(const NormState& other) const {
-    return gate == other.gate && (live() || sigma == other.sigma);
+    if (gate != other.gate) return false;
+    if (live()) return true;
+    const bool same = sigma == other.sigma && same_special(other);
+    return same && (!has_special() || special_sigma == other.special_sigma);
   }
 };
 
@@ -32,8 +43,12 @@ struct NormSite {
   int bias = -1;      // −1: none (rmsnorm)
   double scale = 1;   // a constant factor of the output
   NormState state;
-  Tensor on_device;  // (1,2) {gate, 1/σ} in statistics_type()
+  Tensor on_device;  // (1,3) {gate, 1/σ, 1/σ of special tokens} in statistics_type()
 
+  SpecialTokens special(const PassContext& pass) const {
+    if (!state.has_special()) return {};
+    return {pass.ids, state.special_first && pass.first_position == 0, state.special_id};
+  }
   // What the verbs of Ops need to know.
   Norm norm(const PassContext& pass) const {
     return {pass.config.norm.kind,
@@ -41,7 +56,8 @@ struct NormSite {
             pass.value(bias),
             pass.config.norm.epsilon,
             scale,
-            state.live() ? ConstTensor{} : ConstTensor{on_device}};
+            state.live() ? ConstTensor{} : ConstTensor{on_device},
+            state.live() ? SpecialTokens{} : special(pass)};
   }
 };
 

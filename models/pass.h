@@ -23,6 +23,7 @@ struct PassContext {
   int64_t first_position = 0;
   Pass pass = Pass::evaluation;
   Probe* probe = nullptr;
+  ConstTensor ids = {};  // (B,T) i32, the tokens of this pass
 
   int64_t rows() const { return batch * tokens; }
   ConstTensor value(int parameter) const {

@@ -135,8 +135,8 @@ ModelStructure make_structure(const ModelConfig& config) {
 
 void lay_out_activations(ModelStructure& structure, Arena& arena, const ModelConfig& config,
                          const Workload& workload, DType working_type, DType statistics_type) {
-  for (NormSite& site : structure.sites) site.on_device = arena.take(statistics_type, {1, 2});
-  structure.std_sums = arena.take(DType::f64, {static_cast<int64_t>(structure.sites.size()), 1});
+  for (NormSite& site : structure.sites) site.on_device = arena.take(statistics_type, {1, 3});
+  structure.std_sums = arena.take(DType::f64, {static_cast<int64_t>(structure.sites.size()), 2});
   lay_out_joints(structure, arena, config, workload, working_type, statistics_type);
   const Arena::Mark base = arena.mark();
   for (int64_t layer = 0; layer < config.layers; ++layer) {

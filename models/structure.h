@@ -45,7 +45,7 @@ struct ModelStructure {
   std::vector<AttentionLayer> attention;  // layers
   std::vector<MlpLayer> mlp;
   Temporaries temporaries;
-  Tensor std_sums;  // (sites, 1) f64: Σ std of the tokens seen, by site
+  Tensor std_sums;  // (sites, 2) f64: NormStdSums of the tokens seen, by site
   int token_embedding = -1;
   int position_embedding = -1;  // −1: rotary
   int head = -1;                // the token embedding where they are tied

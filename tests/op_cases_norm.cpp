@@ -20,7 +20,23 @@ struct NormSetting {
   double gate = 1;   // with a site
   double given = 0;  // 1/σ, with a site
   double epsilon = 1e-5;
+  int64_t tokens =
+      0;  // of a sequence where there are special ones: the first, and those of kSpecial
+  double given_special = 0;
 };
+
+constexpr int32_t kSpecial = 3;  // of a vocabulary of 8
+
+double given_of(const HostTensors& t, const NormSetting& setting, int64_t row) {
+  if (setting.tokens == 0) return setting.given;
+  const int64_t token = row % setting.tokens;
+  const bool special = token == 0 || t["tokens"](row / setting.tokens, token) == kSpecial;
+  return special ? setting.given_special : setting.given;
+}
+
+double inverse_of(const HostTensors& t, const NormSetting& setting, int64_t row) {
+  return setting.gate * t["statistics"](row, 1) + (1 - setting.gate) * given_of(t, setting, row);
+}
 
 // y = scale·((x − mean)·i·gain + bias), i = gate/√(var + epsilon) + (1 − gate)/σ, of the sum as
 // the working type holds it.
@@ -38,9 +54,9 @@ void forward_row(HostTensors& t, const NormSetting& setting, int64_t row) {
   double variance = 0;
   for (int64_t c = 0; c < width; ++c) variance += std::pow(sum(row, c) - mean, 2) / count;
   const double inverse_std = 1 / std::sqrt(variance + setting.epsilon);
-  const double inverse = setting.gate * inverse_std + (1 - setting.gate) * setting.given;
   t["statistics"](row, 0) = mean;
   t["statistics"](row, 1) = inverse_std;
+  const double inverse = inverse_of(t, setting, row);
   for (int64_t c = 0; c < width; ++c) {
     double y = (sum(row, c) - mean) * inverse * t["gain"](0, c);
     if (setting.bias == Part::present) y += t["bias"](0, c);
@@ -55,7 +71,7 @@ void backward_row(HostTensors& t, const NormSetting& setting, int64_t row) {
   const HostMatrix& sum = t["sum"];
   const double mean = t["statistics"](row, 0);
   const double inverse_std = t["statistics"](row, 1);
-  const double inverse = setting.gate * inverse_std + (1 - setting.gate) * setting.given;
+  const double inverse = inverse_of(t, setting, row);
   double d_inverse = 0;
   double d_mean = 0;
   for (int64_t c = 0; c < width; ++c) {
@@ -102,19 +118,23 @@ void add_norm_tensors(HostTensors& tensors, const NormSetting& setting) {
   tensors.input("d_residual", rows, width).padding = 6;
   tensors.written("d_sum", rows, width);
   if (setting.site == Part::present) {
-    HostMatrix& site = tensors.input("site", 1, 2);
+    HostMatrix& site = tensors.input("site", 1, setting.tokens > 0 ? 3 : 2);
     site.element = Element::statistics;
     site.values = {setting.gate, setting.given};
+    if (setting.tokens > 0) site.values.push_back(setting.given_special);
   }
+  if (setting.tokens > 0) tensors.tokens("tokens", rows / setting.tokens, setting.tokens, 8);
 }
 
 Norm norm_of(const DeviceTensors& t, const NormSetting& setting) {
-  return {.kind = setting.kind,
-          .gain = t["gain"],
-          .bias = setting.bias == Part::present ? t["bias"] : Tensor(),
-          .epsilon = setting.epsilon,
-          .scale = setting.scale,
-          .site = setting.site == Part::present ? t["site"] : Tensor()};
+  return {
+      .kind = setting.kind,
+      .gain = t["gain"],
+      .bias = setting.bias == Part::present ? t["bias"] : Tensor(),
+      .epsilon = setting.epsilon,
+      .scale = setting.scale,
+      .site = setting.site == Part::present ? t["site"] : Tensor(),
+      .special = setting.tokens > 0 ? SpecialTokens{t["tokens"], true, kSpecial} : SpecialTokens{}};
 }
 
 OpCase norm_case(const std::string& name, double bound, const NormSetting& setting) {
@@ -223,6 +243,24 @@ std::vector<OpCase> norm_cases() {
                  .site = kSite,
                  .gate = 0,
                  .given = 0.5}),
+      norm_case("layernorm, frozen, special tokens", 1e-6,
+                {.rows = 51,
+                 .width = 48,
+                 .site = kSite,
+                 .gate = 0,
+                 .given = 0.75,
+                 .tokens = 17,
+                 .given_special = 0.0625}),
+      norm_case("rmsnorm, tapering, special tokens", 1e-6,
+                {.kind = kRms,
+                 .rows = 33,
+                 .width = 24,
+                 .bias = kNone,
+                 .site = kSite,
+                 .gate = 0.25,
+                 .given = 0.5,
+                 .tokens = 11,
+                 .given_special = 2}),
       in_place_case("rmsnorm, without branch and sum", {.kind = kRms,
                                                         .rows = 67,
                                                         .width = 12,

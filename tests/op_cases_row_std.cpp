@@ -31,19 +31,27 @@ HostMatrix& add_statistics(HostTensors& tensors, int64_t rows) {
   return statistics;
 }
 
-OpCase add_stds_case(const std::string& name, const Sizes& sizes) {
+enum class Special { absent, present };
+
+OpCase add_stds_case(const std::string& name, const Sizes& sizes, Special which) {
   OpCase op_case{.name = name, .bound = 1e-6};
   add_lengths(op_case.tensors, sizes);
   add_statistics(op_case.tensors, sizes.sequences * sizes.tokens);
-  op_case.tensors.updated("sum", 1, 1).element = Element::result;
-  op_case.forward = [](Ops& ops, const DeviceTensors& t) {
-    ops.add_stds(t["sum"], t["statistics"], t["lengths"]);
-    ops.add_stds(t["sum"], t["statistics"], t["lengths"]);
+  op_case.tensors.tokens("tokens", sizes.sequences, sizes.tokens, 8);
+  op_case.tensors.updated("sums", 1, 2).element = Element::result;
+  op_case.forward = [=](Ops& ops, const DeviceTensors& t) {
+    SpecialTokens special;
+    if (which == Special::present) special = {t["tokens"], true, kEndOfText};
+    ops.add_stds(t["sums"], t["statistics"], t["lengths"], special);
+    ops.add_stds(t["sums"], t["statistics"], t["lengths"], special);
   };
   op_case.reference = [=](HostTensors& t) {
     for (int64_t row = 0; row < sizes.sequences * sizes.tokens; ++row) {
       if (row % sizes.tokens >= t["lengths"](row / sizes.tokens, 0)) continue;
-      t["sum"](0, 0) += 2 / t["statistics"](row, 1);
+      const int64_t token = row % sizes.tokens;
+      const bool special = which == Special::present &&
+                           (token == 0 || t["tokens"](row / sizes.tokens, token) == kEndOfText);
+      t["sums"](0, special ? 1 : 0) += 2 / t["statistics"](row, 1);
     }
   };
   return op_case;
@@ -104,9 +112,10 @@ OpCase std_loss_case(const std::string& name, const Sizes& sizes, const StdLoss&
 
 std::vector<OpCase> row_std_cases() {
   const StdLoss two{.group = 2, .end_of_text = kEndOfText};
-  return {add_stds_case("add_stds", {5, 37}),
-          add_stds_case("add_stds, one row", {1, 1}),
-          add_stds_case("add_stds, many rows", {3, 700}),
+  return {add_stds_case("add_stds", {5, 37}, Special::absent),
+          add_stds_case("add_stds, one row", {1, 1}, Special::absent),
+          add_stds_case("add_stds, many rows", {3, 700}, Special::absent),
+          add_stds_case("add_stds, special tokens", {5, 37}, Special::present),
           std_loss_case("std_loss", {5, 37}, two),
           std_loss_case("std_loss, one group", {3, 33}, {.group = 4}),
           std_loss_case("std_loss, first tokens alone", {2, 1}, two),

@@ -8,6 +8,7 @@ boot_transformers() opens an LN-free GPT-2 too, but there the norms stand, divid
 
 import json
 
+import torch
 from safetensors.torch import load_file
 from transformer_lens.config import TransformerBridgeConfig
 from transformer_lens.model_bridge import TransformerBridge
@@ -58,6 +59,8 @@ def load(folder, tokenizer=None, device="cpu"):
                for name, value in load_file(folder + "/model.safetensors").items()}
     if "ln_f.weight" in weights:
         weights = folded(weights, config)
+    weights.setdefault("lm_head.weight", weights["wte.weight"])
+    weights.setdefault("lm_head.bias", torch.zeros(config["vocab_size"]))
     width = config["n_embd"]
     settings = TransformerBridgeConfig(
         d_model=width, d_head=width // config["n_head"], n_heads=config["n_head"],

@@ -13,6 +13,7 @@ from .normlab_norms import gives_two, make_norm
 
 class NormlabLlamaConfig(MistralConfig):
     model_type = "normlab_llama"
+    sliding_window: int | None = None
 
 
 class OneOfTwo(nn.Linear):

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/special_rows.h"
 
 namespace normlab {
 namespace {
@@ -14,14 +15,20 @@ template <typename Scalar>
 struct Gate {
   Scalar live = 1;   // weight of the row's own 1/std
   Scalar given = 0;  // (1 − gate)/σ
+  Scalar given_special = 0;
+  SpecialRows is_special;
 
-  explicit Gate(const Norm& norm) {
+  explicit Gate(const Norm& norm) : is_special(norm.special) {
     if (!norm.site) return;
     const Scalar* state = norm.site.as<Scalar>();
     live = state[0];
-    given = live == 1 ? Scalar(0) : (1 - live) * state[1];
+    if (live == 1) return;
+    given = (1 - live) * state[1];
+    if (norm.special.tokens) given_special = (1 - live) * state[2];
   }
-  Scalar operator()(Scalar inverse_std) const { return live * inverse_std + given; }
+  Scalar operator()(Scalar inverse_std, int64_t row) const {
+    return live * inverse_std + (is_special(row) ? given_special : given);
+  }
 };
 
 template <typename Scalar>
@@ -65,15 +72,14 @@ void normalize(Scalar* y, const Scalar* x, int64_t width, Scalar mean, Scalar in
 }
 
 // One row of the backward pass; adds to the block's sums of d_gain and d_bias.
-//   g = scale · gain · d_y;  x̂ = (x − mean)/std;  i = the inverse in use
+//   g = scale · gain · d_y;  x̂ = (x − mean)/std;  i = `inverse`, the one in use
 //   d_x = i·(g − mean(g)) − live/std·x̂·mean(g·x̂) + d_residual     (no mean(g) for rmsnorm)
 template <typename Scalar>
 void backward_row(Scalar* d_x, Scalar* gain_sums, Scalar* bias_sums, const Scalar* d_y,
                   const Scalar* d_residual, const Scalar* x, RowStatistics<Scalar> row,
-                  int64_t width, const Gate<Scalar>& gate, const Norm& norm) {
+                  Scalar inverse, int64_t width, Scalar live, const Norm& norm) {
   const Scalar* gain = norm.gain.as<Scalar>();
   const auto scale = static_cast<Scalar>(norm.scale);
-  const Scalar inverse = gate(row.inverse_std);
   Scalar total = 0;
   Scalar projection = 0;
 #pragma omp simd reduction(+ : total, projection)
@@ -84,8 +90,8 @@ void backward_row(Scalar* d_x, Scalar* gain_sums, Scalar* bias_sums, const Scala
   }
   const Scalar mean =
       norm.kind == NormKind::layernorm ? total / static_cast<Scalar>(width) : Scalar(0);
-  const Scalar along = gate.live * row.inverse_std * row.inverse_std * row.inverse_std *
-                       projection / static_cast<Scalar>(width);
+  const Scalar along = live * row.inverse_std * row.inverse_std * row.inverse_std * projection /
+                       static_cast<Scalar>(width);
 #pragma omp simd
   for (int64_t c = 0; c < width; ++c) {
     const Scalar centred = x[c] - row.mean;
@@ -125,7 +131,7 @@ void CpuOps<Scalar>::residual_norm_forward(Tensor sum, Tensor normed, Tensor sta
       kept[0] = found.mean;
       kept[1] = found.inverse_std;
       normalize(normed.as<Scalar>() + row * normed.row_stride, x, width, found.mean,
-                gate(found.inverse_std), norm);
+                gate(found.inverse_std, row), norm);
     }
   });
 }
@@ -148,7 +154,8 @@ void CpuOps<Scalar>::residual_norm_backward(Tensor d_sum, Tensor d_gain, Tensor 
           d_sum.as<Scalar>() + row * d_sum.row_stride, gain_sums, gain_sums + width,
           d_normed.as<Scalar>() + row * d_normed.row_stride,
           d_residual ? d_residual.as<Scalar>() + row * d_residual.row_stride : nullptr,
-          sum.as<Scalar>() + row * sum.row_stride, {kept[0], kept[1]}, width, gate, norm);
+          sum.as<Scalar>() + row * sum.row_stride, {kept[0], kept[1]}, gate(kept[1], row), width,
+          gate.live, norm);
     }
   });
   Scalar* gain_out = d_gain.as<Scalar>();

@@ -3,6 +3,7 @@
 
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/parallel.h"
+#include "kernels/cpu/special_rows.h"
 
 namespace normlab {
 namespace {
@@ -50,15 +51,19 @@ double target_of(const Stds<Scalar>& stds, ConstTensor tokens, const StdLoss& se
 }  // namespace
 
 template <typename Scalar>
-void CpuOps<Scalar>::add_stds(Tensor sum, ConstTensor statistics, ConstTensor lengths) {
+void CpuOps<Scalar>::add_stds(Tensor sums, ConstTensor statistics, ConstTensor lengths,
+                              const SpecialTokens& special) {
   const Stds<Scalar> stds(statistics, lengths);
-  double total = 0;
+  const SpecialRows is_special(special);
+  double totals[2] = {};
   for (int64_t sequence = 0; sequence < lengths.rows(); ++sequence) {
     for (int64_t token = 0; token < stds.length(sequence); ++token) {
-      total += stds.std(sequence, token);
+      const int64_t row = sequence * stds.tokens + token;
+      totals[is_special(row) ? 1 : 0] += stds.std(sequence, token);
     }
   }
-  *sum.as<double>() += total;
+  sums.as<double>()[0] += totals[0];
+  sums.as<double>()[1] += totals[1];
 }
 
 template <typename Scalar>

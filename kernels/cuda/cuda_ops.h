@@ -70,7 +70,8 @@ class CudaOps final : public Ops {
                               ConstTensor d_residual, ConstTensor sum, ConstTensor statistics,
                               const Norm& norm) override;
 
-  void add_stds(Tensor sum, ConstTensor statistics, ConstTensor lengths) override;
+  void add_stds(Tensor sums, ConstTensor statistics, ConstTensor lengths,
+                const SpecialTokens& special) override;
   void add_std_loss(Tensor d_x, ConstTensor x, ConstTensor statistics, ConstTensor tokens,
                     ConstTensor lengths, const StdLoss& settings) override;
 

@@ -7,11 +7,33 @@
 
 namespace normlab {
 
+// Which rows belong to special tokens.
+struct SpecialRows {
+  const int32_t* tokens;  // or null: none
+  int64_t stride;
+  int64_t per_sequence;
+  int32_t id;
+  bool first;
+
+  __device__ __forceinline__ bool operator()(int64_t row) const {
+    if (tokens == nullptr) return false;
+    const int64_t token = row % per_sequence;
+    return (first && token == 0) || tokens[row / per_sequence * stride + token] == id;
+  }
+};
+
+inline SpecialRows special_rows_of(const SpecialTokens& special) {
+  const ConstTensor& tokens = special.tokens;
+  if (!tokens) return {nullptr, 0, 1, -1, false};
+  return {tokens.as<int32_t>(), tokens.row_stride, tokens.columns(), special.id, special.first};
+}
+
 template <typename T>
 struct NormParameters {
   const T* gain;
   const T* bias;      // or null
-  const float* site;  // {gate, 1/σ}, or null: live
+  const float* site;  // {gate, 1/σ, 1/σ of special tokens}, or null: live
+  SpecialRows is_special;
   float epsilon;
   float scale;
   bool centred;  // layernorm
@@ -22,6 +44,7 @@ NormParameters<T> norm_parameters_of(const Norm& norm) {
   return {norm.gain.as<T>(),
           norm.bias ? norm.bias.as<T>() : nullptr,
           norm.site ? norm.site.as<float>() : nullptr,
+          special_rows_of(norm.special),
           static_cast<float>(norm.epsilon),
           static_cast<float>(norm.scale),
           norm.kind == NormKind::layernorm};
@@ -31,14 +54,20 @@ NormParameters<T> norm_parameters_of(const Norm& norm) {
 struct NormGate {
   float live = 1;
   float given = 0;
+  float given_special = 0;
+  const SpecialRows& is_special;
 
-  __device__ __forceinline__ explicit NormGate(const float* site) {
-    if (site == nullptr) return;
-    live = site[0];
-    given = live == 1.0f ? 0.0f : (1 - live) * site[1];
+  template <typename T>
+  __device__ __forceinline__ explicit NormGate(const NormParameters<T>& norm)
+      : is_special(norm.is_special) {
+    if (norm.site == nullptr) return;
+    live = norm.site[0];
+    if (live == 1.0f) return;
+    given = (1 - live) * norm.site[1];
+    if (is_special.tokens != nullptr) given_special = (1 - live) * norm.site[2];
   }
-  __device__ __forceinline__ float operator()(float inverse_std) const {
-    return live * inverse_std + given;
+  __device__ __forceinline__ float operator()(float inverse_std, int64_t row) const {
+    return live * inverse_std + (is_special(row) ? given_special : given);
   }
 };
 

@@ -132,7 +132,7 @@ __global__ void __launch_bounds__(kMostThreads)
   SharedMemory shared;
   RowSums sum_rows(shared);
   const NormParameters<T>& norm = arguments.norm;
-  const NormGate gate(norm.site);
+  const NormGate gate(norm);
   const auto width = static_cast<float>(arguments.columns);
   float gain[Own::kCount], d_gain[Own::kCount] = {}, d_bias[Own::kCount] = {};
   Own::load_all(gain, norm.gain, arguments.columns);
@@ -144,7 +144,8 @@ __global__ void __launch_bounds__(kMostThreads)
 #pragma unroll
     for (int r = 0; r < kRowsAtOnce; ++r) {
       read_row<T, kWidth, kGroups>(held[r], arguments, first + r);
-      const float inverse = gate(held[r].inverse_std);
+      const int64_t row = first + r < arguments.rows ? first + r : first;
+      const float inverse = gate(held[r].inverse_std, row);
 #pragma unroll
       for (int i = 0; i < Own::kCount; ++i) {
         d_gain[i] += held[r].gradient[i] * held[r].centred[i] * inverse;
@@ -159,7 +160,7 @@ __global__ void __launch_bounds__(kMostThreads)
     for (int r = 0; r < kRowsAtOnce; ++r) {
       if (first + r >= arguments.rows) continue;
       const float inverse_std = held[r].inverse_std;
-      const float inverse = gate(inverse_std);
+      const float inverse = gate(inverse_std, first + r);
       const float mean = norm.centred ? sums[r][0] / width : 0.0f;
       const float along =
           gate.live * inverse_std * inverse_std * inverse_std * (sums[r][1] / width);

@@ -1,5 +1,6 @@
 // The std of rows: their sum, and the auxiliary loss that holds them together.
 #include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/norm.h"
 #include "kernels/cuda/reduce.h"
 #include "kernels/cuda/vector.h"
 
@@ -38,13 +39,17 @@ __device__ __forceinline__ double sum_of_rows(int64_t first, int64_t last, Share
 }
 
 __global__ void __launch_bounds__(kSumThreads)
-    add_stds_kernel(double* target, Stds stds, int64_t rows) {
+    add_stds_kernel(double* targets, Stds stds, SpecialRows is_special, int64_t rows) {
   SharedMemory shared;
   const auto room = shared.take<double>(kSumThreads / kWarpSize);
-  const double sum = sum_of_rows(0, rows, room, [&](int64_t row) {
-    return stds.counts(row) ? static_cast<double>(stds.std(row)) : 0.0;
-  });
-  if (threadIdx.x == 0) *target += sum;
+  const int kinds = is_special.tokens == nullptr ? 1 : 2;
+  for (int kind = 0; kind < kinds; ++kind) {
+    const double sum = sum_of_rows(0, rows, room, [&](int64_t row) {
+      const bool asked = stds.counts(row) && is_special(row) == (kind == 1);
+      return asked ? static_cast<double>(stds.std(row)) : 0.0;
+    });
+    if (threadIdx.x == 0) targets[kind] += sum;
+  }
 }
 
 // Of a group, two numbers that follow each other in scratch: its target and its sum of losses. A
@@ -116,9 +121,11 @@ __global__ void std_loss_backward_kernel(Rows<T> d_x, Rows<const T> x, Stds stds
 }  // namespace
 
 template <typename Working>
-void CudaOps<Working>::add_stds(Tensor sum, ConstTensor statistics, ConstTensor lengths) {
+void CudaOps<Working>::add_stds(Tensor sums, ConstTensor statistics, ConstTensor lengths,
+                                const SpecialTokens& special) {
   launch("add_stds", add_stds_kernel, {dim3(1), dim3(kSumThreads), kSumBytes, stream_},
-         sum.as<double>(), stds_of(statistics, lengths), statistics.rows());
+         sums.as<double>(), stds_of(statistics, lengths), special_rows_of(special),
+         statistics.rows());
 }
 
 template <typename Working>
@@ -142,10 +149,10 @@ void CudaOps<Working>::add_std_loss(Tensor d_x, ConstTensor x, ConstTensor stati
   });
 }
 
-template void CudaOps<float>::add_stds(Tensor, ConstTensor, ConstTensor);
+template void CudaOps<float>::add_stds(Tensor, ConstTensor, ConstTensor, const SpecialTokens&);
 template void CudaOps<float>::add_std_loss(Tensor, ConstTensor, ConstTensor, ConstTensor,
                                            ConstTensor, const StdLoss&);
-template void CudaOps<BFloat16>::add_stds(Tensor, ConstTensor, ConstTensor);
+template void CudaOps<BFloat16>::add_stds(Tensor, ConstTensor, ConstTensor, const SpecialTokens&);
 template void CudaOps<BFloat16>::add_std_loss(Tensor, ConstTensor, ConstTensor, ConstTensor,
                                               ConstTensor, const StdLoss&);
 

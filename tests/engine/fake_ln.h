@@ -127,7 +127,8 @@ inline Trajectory train(Ops& ops, const std::string& family, const json& expecte
     REQUIRE(gradient.compute(batch, step_state(config, batch, removal, updates)));
     optimizer.step();
     const StepResult result = ops.download_step_result();
-    removal.end_step(static_cast<int64_t>(updates + 1), batch.token_count);
+    const TokenCounts counts = count_tokens(batch, expected.at("settings").at("end_of_text"));
+    removal.end_step(static_cast<int64_t>(updates + 1), counts);
     for (const NormRecord& norm : removal.records()) found.sigmas.push_back(norm.state.sigma);
     found.loss.push_back(result.loss);
     found.auxiliary_loss.push_back(result.std_loss);

@@ -234,6 +234,72 @@ TEST_CASE("config.json: keys that change no logits are ignored") {
   CHECK(complaint_about(with(gpt2, "hidden_size", 16)) == "");
 }
 
+TEST_CASE("config.json: a model without norms, its head biased, is read again as it was") {
+  for (const Family family : {Family::gpt2, Family::llama}) {
+    for (const ModelForm form : {ModelForm::own, ModelForm::modelling}) {
+      ModelDescription description{small_config(family)};
+      description.config.norm.placement = NormPlacement::none;
+      description.config.tie_embeddings = false;
+      description.config.head_bias = true;
+      description.config.biases = Biases::all;
+      description.form = form;
+      const std::string text = config_json(description);
+      const ModelDescription again = read(text);
+      check_same(again.config, description.config);
+      CHECK(again.form == form);
+      CHECK(again.config.head_bias);
+      const std::string type =
+          form == ModelForm::own
+              ? "normlab"
+              : std::string("normlab_") + (family == Family::gpt2 ? "gpt2" : "llama");
+      CHECK(json::parse(text).at("model_type") == type);
+      CHECK(json::parse(text).contains("auto_map") == (form == ModelForm::modelling));
+    }
+  }
+}
+
+TEST_CASE("config.json: an epsilon of 1e6 or more makes a model LN-free, but for a file of ours") {
+  CHECK(read(with(gpt2, "layer_norm_epsilon", 9.9e5)).form == ModelForm::own);
+  CHECK(read(with(gpt2, "layer_norm_epsilon", 9.9e5)).norms.empty());
+  const ModelDescription description = read(with(gpt2, "layer_norm_epsilon", 1e6));
+  CHECK(description.form == ModelForm::ln_free);
+  CHECK(description.ln_free_scale == 1000);
+  CHECK(description.norms.size() == 7);
+  CHECK(read(with(llama, "rms_norm_eps", 1099511627776.0)).ln_free_scale == 1048576);
+  // Who has set such an epsilon here has meant it.
+  json own = json::parse(config_json({small_config(Family::gpt2)}));
+  CHECK(read(with(own, "layer_norm_epsilon", 1e12)).form == ModelForm::own);
+}
+
+TEST_CASE("config.json: what is broken in an LN-free file of ours is named") {
+  ModelDescription description{small_config(Family::gpt2)};
+  description.norms = frozen_norms(description.config.norm, 2, 1.5);
+  description.form = ModelForm::ln_free;
+  description.ln_free_scale = 1e6;
+  const json good = json::parse(config_json(description));
+  CHECK(complaint_about(good.dump()) == "");
+  const auto broken = [&](const std::string& key, const json& value) {
+    json file = good;
+    file["normlab"][key] = value;
+    return complaint_about(file.dump());
+  };
+  CHECK(has(broken("ln_free", 3), "normlab.ln_free"));
+  CHECK(has(broken("ln_free", {{"epsilon", "small"}}), "normlab.ln_free"));
+  json norms = good["normlab"]["norms"];
+  norms.erase(2);
+  CHECK(has(broken("norms", norms), "must name every norm once, its gate 0"));
+  norms.push_back(norms[0]);
+  CHECK(has(broken("norms", norms), "must name every norm once, its gate 0"));
+  norms.back() = good["normlab"]["norms"][2];
+  CHECK(broken("norms", norms) == "");
+  norms.back()["gate"] = 0.5;
+  CHECK(has(broken("norms", norms), "must name every norm once, its gate 0"));
+  norms.back()["std"] = 0;
+  CHECK(has(broken("norms", norms), "no std above 0"));
+  CHECK(has(complaint_about(with(good, "layer_norm_epsilon", 1e-5)),
+            "the epsilon of its norms is no large one"));
+}
+
 TEST_CASE("config.json: ids that begin and end a text are read and written") {
   ModelDescription description = read(with(llama, "eos_token_id", json::array({2, 3})));
   CHECK(description.begin_of_text == -1);

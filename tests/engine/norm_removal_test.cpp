@@ -18,10 +18,11 @@ namespace {
 // Steps of a small GPT-2 whose weights stay: two ragged sequences, anew in each step.
 class Steps {
  public:
-  explicit Steps(const std::string& yaml, Family family = Family::gpt2)
+  explicit Steps(const std::string& yaml, Family family = Family::gpt2, int32_t end_of_text = -1)
       : ops_(make_ops(Device::cpu, Precision::fp64, 1)),
         model(*ops_, small_config(family), {2, 12, Purpose::training, AttentionNorms::apart}),
-        removal(model, parse(minimal, {"norm_removal=" + yaml}).norm_removal, -1),
+        removal(model, parse(minimal, {"norm_removal=" + yaml}).norm_removal, end_of_text),
+        end_of_text_(end_of_text),
         uploader_(*ops_, 2, 12) {
     model.initialize(11);
   }
@@ -43,11 +44,18 @@ class Steps {
     // What the removal is to make of it, from the model's own sums.
     model.zero_norm_stds();
     model.add_norm_stds(batch);
-    means = model.download_norm_stds();
-    for (double& mean : means) mean /= 19;
+    means.clear();
+    const std::vector<NormStdSums> sums = model.download_norm_stds();
+    const TokenCounts counts = count_tokens(host, end_of_text_);
+    for (size_t i = 0; i < sums.size(); ++i) {
+      const NormState& norm = model.norm_sites()[i].state;
+      const int64_t special = (norm.special_first ? counts.first : 0) +
+                              (norm.special_id >= 0 ? counts.ends_of_text : 0);
+      means.push_back(sums[i].others / static_cast<double>(counts.total - special));
+    }
     model.zero_norm_stds();
     removal.add(batch);
-    removal.end_step(step + 1, host.token_count);
+    removal.end_step(step + 1, counts);
     return events;
   }
   NormState state(NormRole role, int64_t layer) const {
@@ -74,6 +82,7 @@ class Steps {
   std::vector<double> means;  // std of each site in the last update
 
  private:
+  int32_t end_of_text_;
   BatchUploader uploader_;
 };
 
@@ -180,6 +189,49 @@ TEST_CASE("norm removal: a run that is restored goes on with the same gates and 
       CHECK(first.removal.records()[i].state.sigma == second.removal.records()[i].state.sigma);
     }
   }
+}
+
+TEST_CASE("norm removal: special tokens have a σ of their own until their phase ends it") {
+  // The host batch's token 4 plays the end of text.
+  Steps steps(
+      "{mlp: {start: 2}, attention_v: {start: 2}, special_std: true, eot: {start: 3}, "
+      "bos: {start: 4}}",
+      Family::gpt2, 4);
+  steps.update(0);
+  const auto ratio = [&](NormRole role) {
+    return steps.sigma(role, 0) / steps.removal.records()[steps.index(role, 0)].state.special_sigma;
+  };
+  CHECK(steps.sigma(v, 0) == Approx(steps.mean(v, 0)).epsilon(1e-13));
+  CHECK(ratio(v) != Approx(1).epsilon(1e-6));
+  CHECK(ratio(NormRole::mlp) != Approx(1).epsilon(1e-6));
+  steps.update(1);
+  const NormState before = steps.state(v, 0);
+  CHECK((before.live() && before.special_first && before.special_id == 4));
+  CHECK(steps.state(NormRole::mlp, 0).special_id == -1);  // only values know ends of text
+  steps.update(2);
+  CHECK(steps.state(v, 0).gate == 0);
+  CHECK(steps.state(v, 0).special_sigma > 0);
+  const auto events = steps.update(3);
+  REQUIRE(events.size() == 2);
+  CHECK((events[0].kind == RemovalEventKind::eot && events[0].role == v));
+  CHECK((steps.state(v, 0).special_first && steps.state(v, 0).special_id == -1));
+  CHECK(steps.update(4).size() == 4);
+  CHECK_FALSE(steps.state(v, 0).has_special());
+  CHECK_FALSE(steps.state(NormRole::mlp, 1).has_special());
+}
+
+TEST_CASE("norm removal: tokens are counted by what is special to a norm") {
+  HostBatch batch;
+  batch.sequences = 3;
+  batch.tokens_per_sequence = 4;
+  batch.tokens = {9, 1, 9, 9, 1, 9, 2, 3, 9, 9, 9, 9};
+  batch.lengths = {3, 4, 0};
+  batch.token_count = 7;
+  const TokenCounts counts = count_tokens(batch, 9);
+  CHECK(counts.total == 7);
+  CHECK(counts.first == 2);
+  CHECK(counts.first_ends == 1);
+  CHECK(counts.ends_of_text == 2);
 }
 
 TEST_CASE("norm removal: of LLaMA's RMSNorms σ is the root of the mean square") {

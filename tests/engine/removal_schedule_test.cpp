@@ -176,6 +176,9 @@ TEST_CASE("removal: another order than the paper's and norms that stay live are 
   REQUIRE(order.size() == 1);
   CHECK(
       has(order[0], "norm_removal.final begins at step 6, before norm_removal.mlp ends at step 7"));
+  const auto special = warnings("{mlp: {start: 5}, special_std: true, bos: {start: 9}}", "100");
+  REQUIRE(special.size() == 1);
+  CHECK(has(special[0], "norm_removal.special_std stays to the end"));
   const auto late = warnings("{mlp: {start: 5, gap: 5}, final: {start: 10}}", "10");
   REQUIRE(late.size() == 1);
   CHECK(has(late[0], "leaves 2 norms that are not removed before schedule.stop_step = 10"));
@@ -205,6 +208,13 @@ TEST_CASE("removal: its keys are read, written and read back") {
       parse(minimal, {"norm_removal={attention_v: {start: 4, momentum: 0.5}, std: separate}"});
   CHECK(to_yaml(parse(to_yaml(separate))) == to_yaml(separate));
   CHECK(to_yaml(parse(minimal)).find("norm_removal") == std::string::npos);
+  const Config special = parse(
+      minimal, {"norm_removal={mlp: {start: 4}, special_std: true, bos: {start: 9}, eot: {start: "
+                "8}}"});
+  CHECK(special.norm_removal.special_std);
+  CHECK(special.norm_removal.bos_start == 9);
+  CHECK(special.norm_removal.eot_start == 8);
+  CHECK(to_yaml(parse(to_yaml(special))) == to_yaml(special));
 }
 
 TEST_CASE("removal: keys that are wrong are refused with their line") {
@@ -226,5 +236,8 @@ TEST_CASE("removal: keys that are wrong are refused with their line") {
   CHECK(has(complaint(minimal, {"norm_removal={auxiliary_loss_weight: 0.1, auxiliary_group: 2}",
                                 "parallel={reproducible: true, shards: 3}"}),
             "norm_removal.auxiliary_group = 2 (with parallel.reproducible"));
+  CHECK(has(wrong("{mlp: {start: 4}, bos: {start: 9}}"), "no token has a std of its own"));
+  CHECK(has(wrong("{mlp: {start: 4}, special_std: true, eot: {}}"),
+            "norm_removal.eot.start is missing"));
   CHECK(has(wrong("{ln_2: {start: 4}}"), "norm_removal.ln_2 (unknown key)"));
 }

@@ -6,9 +6,11 @@ computes with each export with the golden model in PyTorch, its norms replaced h
 Needs torch and transformers; ends with 77 (skipped, for CTest) where they are missing. Logits must
 be equal to 1e-4 of the largest in fp32 and to rounding in bf16 and fp16, in eager and sdpa
 attention; generation with a cache must give the tokens that it gives without, and what transformers
-saves again must be the same model.
+saves again must be the same model. Where TransformerLens and nnsight are installed, they open GPT-2
+as the README.md of an export says, with the same logits.
 """
 
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -198,8 +200,46 @@ def check(program, case, scratch, gates, layernorm=False):
             target = root / f"{name}-{dtype}"
             export(program, root / "source", target, "--format", name, "--dtype", dtype)
             check_export(target, dtype, tokens, expected, f"{what}, {name}")
+        for package, look in {"transformer_lens": check_lens, "nnsight": check_nnsight}.items():
+            if case == "gpt2" and gates == REMOVED and importlib.util.find_spec(package):
+                look(root / f"{name}-fp32", tokens, expected, f"{what}, {name}")
     if "hf-ln-free" in formats:
         check_published(program, root, tokens, expected, what)
+
+
+@torch.no_grad()
+def check_lens(folder, tokens, expected, what):
+    from transformer_lens.model_bridge import TransformerBridge
+    sys.path.insert(0, str(folder))
+    from load_transformer_lens import load as load_without_norms
+    loaders = {"no norm": load_without_norms}
+    if "hf-ln-free" in what:
+        loaders["stock"] = lambda path: TransformerBridge.boot_transformers(path, device="cpu")
+    for name, loader in loaders.items():
+        model = loader(str(folder))
+        error = difference(model(tokens), expected)
+        print(f"{what}, TransformerLens, {name}: logits differ by {error:.1e} of the largest")
+        assert error <= BOUNDS["fp32"], (what, name, error)
+        if name == "stock":
+            continue
+        _, cache = model.run_with_cache(tokens)
+        assert not any("hook_scale" in key for key in cache), list(cache)
+        parts = cache.decompose_resid().sum(0)
+        logits_of_parts = parts @ model.W_U + model.b_U
+        assert difference(logits_of_parts, expected) <= BOUNDS["fp32"], what
+    sys.path.pop(0)
+
+
+def check_nnsight(folder, tokens, expected, what):
+    from nnsight import TransformersModel
+    model = TransformersModel(str(folder), task="text-generation", trust_remote_code=True,
+                              device_map="cpu", dispatch=True,
+                              tokenizer=transformers.GPT2Tokenizer(vocab={"a": 0}, merges=[]))
+    with model.trace(tokens):
+        output = model.output.logits.save()
+    error = difference(output, expected)
+    print(f"{what}, nnsight: logits differ by {error:.1e} of the largest")
+    assert error <= BOUNDS["fp32"], (what, error)
 
 
 def check_published(program, root, tokens, expected, what):

@@ -52,6 +52,22 @@ TEST_CASE("decode: frozen norms stay frozen") {
   check_chunks(model, host, model.logits(host), {4});
 }
 
+TEST_CASE("decode: a token that is special to a norm is so wherever its chunk begins") {
+  const auto ops = single_precision();
+  TinyModel model(*ops, tiny_gpt2(), inference(1, 21));
+  const HostBatch host = random_batch(tiny_gpt2(), 1, 21);
+  for (size_t i = 0; i < model.model.norm_sites().size(); ++i) {
+    model.model.set_norm_state(i, {.gate = 0,
+                                   .sigma = 0.8,
+                                   .special_sigma = 1.7,
+                                   .special_first = true,
+                                   .special_id = host.ids[6]});
+  }
+  const std::vector<double> logits = model.logits(host);
+  check_chunks(model, host, logits, {1});
+  check_chunks(model, host, logits, {4, 3});
+}
+
 TEST_CASE("decode: the context may be filled by calls no longer than the workload") {
   const auto ops = single_precision();
   for (const ModelConfig& config : {tiny_gpt2(), tiny_llama()}) {

@@ -53,8 +53,8 @@ ScheduleConfig golden_schedule() {
 
 // Largest error by the largest magnitude of a tensor. In double precision what is left is the
 // file's rounding to float32, half an ulp = 6e-8. In single precision PyTorch's own errors are, in
-// the worst of the first three cases: logits 5.3e-6, losses 1.5e-6, gradients 5.9e-6, losses of training
-// 4.4e-7, gradient norms 7.0e-6, trained weights 2.6e-6.
+// the worst of the first three cases: logits 5.3e-6, losses 1.5e-6, gradients 5.9e-6, losses of
+// training 4.4e-7, gradient norms 7.0e-6, trained weights 2.6e-6.
 //
 // In bf16 the bounds are one and a half times what was measured for a pass and twice that for
 // training, where a product in another order moves which way later numbers are rounded. Worst of

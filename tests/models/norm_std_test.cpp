@@ -16,6 +16,7 @@ class StdProbe final : public Probe {
   void activation(ProbeSite site, int64_t, Tensor tensor, int64_t) override {
     if (site != ProbeSite::norm_std) return;
     const std::vector<double> statistics = model_.read(tensor);
+    shown_.push_back(statistics);
     double sum = 0;
     for (int64_t b = 0; b < host_.batch; ++b) {
       for (int64_t t = 0; t < host_.length(b); ++t) {
@@ -25,11 +26,17 @@ class StdProbe final : public Probe {
     sums.push_back(sum);
   }
 
+  // Of a norm in the order of the pass.
+  double std(size_t norm, int64_t sequence, int64_t token) const {
+    return 1 / shown_[norm][static_cast<size_t>(2 * (sequence * host_.tokens + token) + 1)];
+  }
+
   std::vector<double> sums;
 
  private:
   TinyModel& model_;
   const HostBatch& host_;
+  std::vector<std::vector<double>> shown_;
 };
 
 }  // namespace
@@ -47,18 +54,80 @@ TEST_CASE("norm stds: each site sums those of the tokens that count, over batche
     tiny.model.forward(batch, Pass::training);
     tiny.model.add_norm_stds(batch);
   }
-  const std::vector<double> sums = tiny.model.download_norm_stds();
+  const std::vector<NormStdSums> sums = tiny.model.download_norm_stds();
   const std::vector<NormSite>& sites = tiny.model.norm_sites();
   REQUIRE(sums.size() == sites.size());
   size_t shown = 0;
   for (size_t i = 0; i < sites.size(); ++i) {
     if (sites[i].role == NormRole::attention_v) {
-      CHECK(sums[i] == sums[i - 1]);  // queries, keys and values read one stream
+      CHECK(sums[i].others == sums[i - 1].others);  // queries, keys and values read one stream
       continue;
     }
-    CHECK(sums[i] == Approx(2 * probe.sums.at(shown++)).epsilon(1e-12));
+    CHECK(sums[i].others == Approx(2 * probe.sums.at(shown++)).epsilon(1e-12));
   }
   CHECK(shown == probe.sums.size());
+}
+
+TEST_CASE("norm stds: those of special tokens are summed apart") {
+  const auto ops = double_precision();
+  TinyModel tiny(*ops, tiny_gpt2(), training(3, 21));
+  const HostBatch host = random_batch(tiny.model.config(), 3, 21);
+  const int32_t id = host.ids[4];
+  const auto sums_of = [&](const NormState& state) {
+    for (size_t i = 0; i < tiny.model.norm_sites().size(); ++i) tiny.model.set_norm_state(i, state);
+    tiny.model.zero_norm_stds();
+    const Batch batch = tiny.upload(host);
+    tiny.model.forward(batch, Pass::training);
+    tiny.model.add_norm_stds(batch);
+    return tiny.model.download_norm_stds();
+  };
+  // Live, so that all have the same stream.
+  const auto all = sums_of({});
+  const auto apart = sums_of({.special_first = true, .special_id = id});
+  StdProbe probe(tiny, host);
+  tiny.losses(host, Pass::training, &probe);
+  for (size_t i = 0; i < all.size(); ++i) {
+    CHECK(all[i].special == 0);
+    CHECK(apart[i].special > 0);
+    CHECK(apart[i].others + apart[i].special == Approx(all[i].others).epsilon(1e-12));
+  }
+  double expected = 0;
+  const auto counts = [&](int64_t b, int64_t t) {
+    return t == 0 || host.ids[static_cast<size_t>(b * host.tokens + t)] == id;
+  };
+  for (int64_t b = 0; b < host.batch; ++b) {
+    for (int64_t t = 0; t < host.length(b); ++t) {
+      if (counts(b, t)) expected += probe.std(0, b, t);
+    }
+  }
+  CHECK(apart[0].special == Approx(expected).epsilon(1e-12));
+}
+
+// A frozen norm is linear: one whose special tokens divide by 2σ gives half as much for them.
+TEST_CASE("special tokens: they alone are divided by their own σ, in every norm") {
+  const auto ops = double_precision();
+  ModelConfig config = tiny_gpt2();
+  config.layers = 1;
+  TinyModel tiny(*ops, config, training(2, 21));
+  const HostBatch host = random_batch(config, 2, 21);
+  const int32_t id = host.ids[7];
+  const auto final_rows = [&](const NormState& last) {
+    tiny.set_gates({0});
+    tiny.model.set_norm_state(tiny.model.norm_sites().size() - 1, last);
+    const Parameter& bias =
+        tiny.model.parameters()[static_cast<size_t>(tiny.model.norm_sites().back().bias)];
+    tiny.write(bias.value, std::vector<double>(static_cast<size_t>(config.width), 0));
+    tiny.losses(host);
+    return tiny.read(tiny.model.final_activation());
+  };
+  const auto plain = final_rows({.gate = 0, .sigma = 0.8});
+  const auto special = final_rows(
+      {.gate = 0, .sigma = 0.8, .special_sigma = 1.6, .special_first = true, .special_id = id});
+  for (size_t i = 0; i < plain.size(); ++i) {
+    const size_t row = i / static_cast<size_t>(config.width);
+    const bool half = row % 21 == 0 || host.ids[row] == id;
+    CHECK(special[i] == Approx(half ? plain[i] / 2 : plain[i]).epsilon(1e-13));
+  }
 }
 
 // Loss and auxiliary loss against finite differences, the target given.

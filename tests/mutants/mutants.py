@@ -3,8 +3,9 @@
 from typing import NamedTuple
 
 from cuda_mutants import CUDA_MISTAKES
+from export_mutants import EXPORT_MISTAKES
 from prepare_mutants import PREPARE_MISTAKES
-from removal_mutants import GOLDEN_REMOVAL, REMOVAL_MISTAKES, SIGMA_LATE
+from removal_mutants import GOLDEN_REMOVAL, REMOVAL_MISTAKES, SIGMA_LATE, SPECIAL_MISTAKES
 from tokenizer_mutants import TOKENIZER_MISTAKES
 
 KERNELS = "test_kernels"
@@ -76,7 +77,7 @@ MUTANTS = [
         "norm.kind == NormKind::layernorm ? total / static_cast<Scalar>(width) : Scalar(0)",
         "total / static_cast<Scalar>(width)"),
     one("a tapering norm's backward forgets the gate", MODELS, "model gradients: tapering*", NORM,
-        "const Scalar along = gate.live * row.inverse_std", "const Scalar along = row.inverse_std"),
+        "const Scalar along = live * row.inverse_std", "const Scalar along = row.inverse_std"),
     one("a tapering norm adds all of 1/sigma", KERNELS, "residual_norm: equals*", NORM,
         "(1 - live) * state[1]", "state[1]"),
     one("the norm's scale is dropped", KERNELS, "residual_norm: equals*", NORM,
@@ -107,7 +108,7 @@ MUTANTS = [
         "Scalar(1), {d_weight.as<Scalar>(), d_weight.row_stride}",
         "Scalar(0), {d_weight.as<Scalar>(), d_weight.row_stride}"),
     one("gradient of the QKV bias not asked for", MODELS, GPT2_GRADIENTS, ATTENTION,
-        "pass.gradient(attention.qkv_bias), d_qkv, normed);", "{}, d_qkv, normed);"),
+        "columns_or_none(d_bias, part.first, part.count), d_part,", "Tensor{}, d_part,"),
     # --- Activations and rotary positions
     Mutant("GELU by the error function", MODELS, GOLDEN, "kernels/formula.h", [
         ("return x * sigmoid(2 * inner);",
@@ -153,7 +154,7 @@ MUTANTS = [
         "pass.dropout(attention_probability_dropout(attention.layer) + 1));\n"
         "  pass.show_gradient(ProbeSite::q"),
     one("dropout left on in evaluation", MODELS, "Model: dropout falls*", MODEL,
-        "sequences, tokens, 0, pass, probe};", "sequences, tokens, 0, Pass::training, probe};"),
+        "tokens, 0, pass, probe, batch", "tokens, 0, Pass::training, probe, batch"),
     one("every micro-batch has the masks of the first", MODELS, "Model: gradients of micro*",
         ACTIVATION, "static_cast<uint64_t>(state_.first_sequence + sequence)",
         "static_cast<uint64_t>(sequence)"),
@@ -169,9 +170,9 @@ MUTANTS = [
         "  ops_.embedding_backward(pass.gradient",
         "  if (!config_.tie_embeddings) ops_.embedding_backward(pass.gradient"),
     one("a tied embedding's gradient from the input alone", MODELS, GPT2_GRADIENTS, MODEL,
-        "    ops_.linear_backward_weight(pass.gradient(structure_.head), {}, logits, x);",
+        "    ops_.linear_backward_weight(pass.gradient(structure_.head), ",
         "    if (!config_.tie_embeddings)\n"
-        "      ops_.linear_backward_weight(pass.gradient(structure_.head), {}, logits, x);"),
+        "      ops_.linear_backward_weight(pass.gradient(structure_.head), "),
     one("every chunk of logits writes the first rows", MODELS, "Model: losses and gradients do*",
         MODEL, "room.d_normed.row_slice(first, count)", "room.d_normed.row_slice(0, count)"),
     one("gradient of a token overwritten", MODELS, GPT2_GRADIENTS, "kernels/cpu/embedding.cpp",
@@ -252,4 +253,6 @@ MUTANTS += [one(name, "test_data", tests, "data/" + file, original, replacement)
             for name, tests, file, original, replacement in TOKENIZER_MISTAKES + PREPARE_MISTAKES]
 MUTANTS += [one(name, ENGINE, GOLDEN_REMOVAL, file, original, replacement)
             for name, file, original, replacement in REMOVAL_MISTAKES]
+MUTANTS += [one(*mistake) for mistake in SPECIAL_MISTAKES]
 MUTANTS.append(Mutant(SIGMA_LATE[0], ENGINE, GOLDEN_REMOVAL, *SIGMA_LATE[1:]))
+MUTANTS += [one(*mistake) for mistake in EXPORT_MISTAKES]

@@ -13,7 +13,8 @@ REMOVAL_MISTAKES = [
      "if (step > site.tracks_until) continue;",
      "if (step >= site.tracks_until && site.sigma > 0) continue;"),
     ("removal: sigma begins at 0", REMOVAL,
-     "site.sigma > 0 ? site.momentum : 0", "site.momentum"),
+     "return sigma > 0 ? momentum * sigma + (1 - momentum) * mean : mean;",
+     "return momentum * sigma + (1 - momentum) * mean;"),
     ("removal: stds of earlier steps count", REMOVAL,
      "  if (tracks_) model_.zero_norm_stds();\n", ""),
     ("removal: a shared sigma stops when queries and keys go", REMOVAL,
@@ -33,9 +34,9 @@ REMOVAL_MISTAKES = [
      "      norms.values = add_values_site(structure, *norms.before);\n"
      "      if (norms.values) std::swap(*norms.before, *norms.values);\n"),
     ("removal: no centring in a frozen norm", "kernels/cpu/norm.cpp",
-     "x, width, found.mean,\n                gate(found.inverse_std), norm);",
-     "x, width,\n                gate.live == 0 ? Scalar(0) : found.mean,\n"
-     "                gate(found.inverse_std), norm);"),
+     "x, width, found.mean,\n                gate(found.inverse_std, row), norm);",
+     "x, width,\n                gate.live == 0 ? Scalar(0) : found.mean, "
+     "gate(found.inverse_std, row), norm);"),
     ("removal: gains decay", "models/parameter.cpp",
      'add(name + ".gain", layer, {1, config_.width}, InitRule::ones, 0, false);',
      'add(name + ".gain", layer, {1, config_.width}, InitRule::ones, 0, true);'),
@@ -54,7 +55,27 @@ REMOVAL_MISTAKES = [
 
 SIGMA_LATE = ("removal: sigma in use is a step late", REMOVAL, [
     ("  set_states(step + 1);\n  tracks_", "  tracks_"),
-    ("  const std::vector<double> sums =",
-     "  set_states(step + 1);\n  const std::vector<double> sums ="),
-    ("  set_states(step);\n}\n\nvoid NormRemoval::cancel_step",
-     "}\n\nvoid NormRemoval::cancel_step")])
+    ("  const std::vector<NormStdSums> sums =",
+     "  set_states(step + 1);\n  const std::vector<NormStdSums> sums ="),
+    ("  set_states(step);\n}\n\ndouble", "}\n\ndouble")])
+
+# name, program, tests, file, text that occurs once, what it becomes
+SPECIAL_MISTAKES = [
+    ("special tokens: they divide as the others do", "test_kernels", "residual_norm: equals*",
+     "kernels/cpu/norm.cpp", "(is_special(row) ? given_special : given)", "given"),
+    ("special tokens: an id alone is none", "test_kernels", "residual_norm: equals*",
+     "kernels/cpu/special_rows.h", " || id == special_.id", ""),
+    ("special tokens: their std counts for the others", "test_kernels", "row stds*", STD,
+     "totals[is_special(row) ? 1 : 0]", "totals[0]"),
+    ("special tokens: every chunk begins with a first one", "test_models",
+     "decode: a token that is special*", "models/norm_site.h",
+     "state.special_first && pass.first_position == 0", "state.special_first"),
+    ("special tokens: a first end of text counts twice", "test_engine",
+     "norm removal: tokens are counted*", REMOVAL, " - (first_ends ? 1 : 0)", ""),
+    ("special tokens: their phase does not end them", "test_engine",
+     "norm removal: special tokens*", REMOVAL, "return start == 0 || step < start;",
+     "return true;"),
+    ("special tokens: every norm knows ends of text", "test_engine",
+     "norm removal: special tokens*", REMOVAL, "values && lasts(config_.eot_start)",
+     "lasts(config_.eot_start)"),
+]
