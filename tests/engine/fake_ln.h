@@ -37,6 +37,11 @@ inline NormRemovalConfig removal_of(const json& settings, const json& run) {
   removal.taper_steps = run.at("taper_steps");
   removal.method = removal.taper_steps > 1 ? RemovalMethod::taper : RemovalMethod::step;
   removal.auxiliary_target = run.at("auxiliary_target");
+  if (const json& special = run.at("special"); !special.is_null()) {
+    removal.special_std = true;
+    removal.eot_start = special[0];
+    removal.bos_start = special[1];
+  }
   removal.auxiliary_loss_weight = settings.at("auxiliary_loss_weight");
   removal.auxiliary_group = settings.at("auxiliary_group");
   return removal;
@@ -106,7 +111,7 @@ inline double sum_of_squares(Ops& ops, ConstTensor tensor) {
 
 // What expected.json has under the same names.
 struct Trajectory {
-  std::vector<double> loss, auxiliary_loss, gradient_norm, gates, sigmas;
+  std::vector<double> loss, auxiliary_loss, gradient_norm, gates, sigmas, special_sigmas;
   std::map<std::string, double> final_squares;
 };
 
@@ -129,7 +134,10 @@ inline Trajectory train(Ops& ops, const std::string& family, const json& expecte
     const StepResult result = ops.download_step_result();
     const TokenCounts counts = count_tokens(batch, expected.at("settings").at("end_of_text"));
     removal.end_step(static_cast<int64_t>(updates + 1), counts);
-    for (const NormRecord& norm : removal.records()) found.sigmas.push_back(norm.state.sigma);
+    for (const NormRecord& norm : removal.records()) {
+      found.sigmas.push_back(norm.state.sigma);
+      found.special_sigmas.push_back(norm.state.special_sigma);
+    }
     found.loss.push_back(result.loss);
     found.auxiliary_loss.push_back(result.std_loss);
     found.gradient_norm.push_back(result.gradient_norm);
@@ -161,7 +169,7 @@ inline double error_of(const std::vector<double>& actual, const json& numbers) {
     error = std::max(error, std::abs(actual[i] - expected[i]));
     largest = std::max(largest, std::abs(expected[i]));
   }
-  return error / largest;
+  return largest > 0 ? error / largest : error;
 }
 
 struct GoldenRemoval {
@@ -171,6 +179,7 @@ struct GoldenRemoval {
 inline std::vector<GoldenRemoval> golden_removals() {
   return {{"gpt2", "shared"},
           {"gpt2", "separate_taper"},
+          {"gpt2", "special"},
           {"llama", "shared"},
           {"llama", "fixed_target"}};
 }
@@ -184,6 +193,7 @@ inline void check_removal(Ops& ops, const GoldenRemoval& golden, int64_t micro_b
       train(ops, golden.family, expected, config_of(expected, run, micro_batch));
   CHECK(error_of(found.gates, run.at("gates")) < 1e-15);
   CHECK(error_of(found.sigmas, run.at("sigmas")) < bound);
+  CHECK(error_of(found.special_sigmas, run.at("special_sigmas")) < bound);
   CHECK(error_of(found.loss, run.at("loss")) < bound);
   CHECK(error_of(found.auxiliary_loss, run.at("auxiliary_loss")) < bound);
   CHECK(error_of(found.gradient_norm, run.at("gradient_norm")) < bound);
