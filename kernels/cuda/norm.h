@@ -10,22 +10,26 @@ namespace normlab {
 // Which rows belong to special tokens.
 struct SpecialRows {
   const int32_t* tokens;  // or null: none
-  int64_t stride;
-  int64_t per_sequence;
+  uint32_t stride;
+  uint32_t per_sequence;
   int32_t id;
   bool first;
 
   __device__ __forceinline__ bool operator()(int64_t row) const {
     if (tokens == nullptr) return false;
-    const int64_t token = row % per_sequence;
-    return (first && token == 0) || tokens[row / per_sequence * stride + token] == id;
+    // Fewer than 2^31 rows: a division of 64 bits would take registers that the kernels lack.
+    const auto place = static_cast<uint32_t>(row);
+    const uint32_t sequence = place / per_sequence;
+    const uint32_t token = place - sequence * per_sequence;
+    return (first && token == 0) || tokens[int64_t{sequence} * stride + token] == id;
   }
 };
 
 inline SpecialRows special_rows_of(const SpecialTokens& special) {
   const ConstTensor& tokens = special.tokens;
   if (!tokens) return {nullptr, 0, 1, -1, false};
-  return {tokens.as<int32_t>(), tokens.row_stride, tokens.columns(), special.id, special.first};
+  return {tokens.as<int32_t>(), static_cast<uint32_t>(tokens.row_stride),
+          static_cast<uint32_t>(tokens.columns()), special.id, special.first};
 }
 
 template <typename T>

@@ -106,7 +106,6 @@ template <typename T, int kWidth, int kHeld>
 __global__ void __launch_bounds__(kForwardThreads)
     residual_norm_forward_kernel(ForwardArguments<T> arguments) {
   const NormParameters<T>& norm = arguments.norm;
-  const NormGate gate(norm);
   const int64_t warps = int64_t{gridDim.x} * (blockDim.x / kWarpSize);
   for (int64_t row = int64_t{blockIdx.x} * (blockDim.x / kWarpSize) + warp_index();
        row < arguments.rows; row += warps) {
@@ -116,7 +115,8 @@ __global__ void __launch_bounds__(kForwardThreads)
       arguments.statistics[row][0] = found.mean;
       arguments.statistics[row][1] = found.inverse_std;
     }
-    const float inverse = gate(found.inverse_std, row);
+    // Read anew for each row: kept, it would push others out of the registers.
+    const float inverse = NormGate(norm)(found.inverse_std, row);
     values.for_each([&](int64_t column, const float(&x)[kWidth]) {
       float gain[kWidth], y[kWidth], bias[kWidth] = {};
       load(gain, norm.gain + column);
