@@ -63,7 +63,7 @@ TEST_CASE("metrics: a skipped step is discarded where its data come after the ch
   CHECK(rows_of(folder)[1].at("step") == 2);  // the one that was tried
 }
 
-TEST_CASE("metrics: a removal names its site; it is discarded where its step comes again") {
+TEST_CASE("metrics: a removal names its site and is discarded where its step comes again") {
   const TemporaryFolder folder;
   {
     Metrics metrics(folder.path(), 0, 0);

@@ -110,7 +110,7 @@ TEST_CASE("removal: the recipes' momenta are those of a step") {
   }
 }
 
-TEST_CASE("removal: a gap of 0 removes all layers at once; events come in the order of steps") {
+TEST_CASE("removal: a gap of 0 removes all layers at once and events come in the order of steps") {
   const auto events = removal_schedule(
       removal("{final: {start: 3}, mlp: {start: 5}, attention_v: {start: 4, gap: 1}}"), 2);
   const std::vector<std::pair<int64_t, NormRole>> expected = {{3, NormRole::final},
