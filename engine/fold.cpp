@@ -20,7 +20,8 @@ struct LinearMap {
 class FixedNorm {
  public:
   FixedNorm(const Model& model, const NormSite& site) {
-    check(site.state.gate == 0, "a norm that is folded is frozen");
+    check(site.state.gate == 0 && !site.state.has_special(),
+          "a norm that is folded divides every token by the same σ");
     centres_ = model.config().norm.kind == NormKind::layernorm;
     for (const float gain : numbers_of(model, site.gain)) {
       gain_.push_back(site.scale * gain / site.state.sigma);

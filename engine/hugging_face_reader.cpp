@@ -320,7 +320,7 @@ void read_ln_free(const Description& file, ModelDescription& description) {
       });
   if (complete) return;
   throw file.fail(
-      "normlab.norms (an LN-free model must name every norm once, its gate 0). "
+      "normlab.norms (an LN-free model must name every norm once, its gate 0, with one std). "
       "Take the config.json that belongs to the weights");
 }
 

@@ -38,8 +38,9 @@ std::vector<NormRecord> frozen_norms(const NormConfig& config, int64_t layers, d
 }
 
 bool all_frozen(const std::vector<NormRecord>& norms) {
-  return std::all_of(norms.begin(), norms.end(),
-                     [](const NormRecord& norm) { return norm.state.gate == 0; });
+  return std::all_of(norms.begin(), norms.end(), [](const NormRecord& norm) {
+    return norm.state.gate == 0 && !norm.state.has_special();
+  });
 }
 
 std::vector<NormRecord> norm_records(const Model& model) {

@@ -18,6 +18,7 @@ struct NormRecord {
 
 // Every norm of a configuration with the same std, frozen, in the order of a model's sites. Pure.
 std::vector<NormRecord> frozen_norms(const NormConfig& config, int64_t layers, double sigma);
+// Whether each of them divides every token by the same σ.
 bool all_frozen(const std::vector<NormRecord>& norms);
 // Every norm of a model, in the order of its sites; and those alone that are not live.
 std::vector<NormRecord> norm_records(const Model& model);

@@ -242,6 +242,13 @@ TEST_CASE("export: a format that cannot express the model says why and what to d
   ExportOptions small = hf_ln_free;
   small.scale = 10;
   has(removed.complaint(small), "--scale 10 (logits differ by ");
+  std::vector<NormRecord> norms = norms_in_states(config, {0});
+  norms[2].state.special_first = true;
+  norms[2].state.special_sigma = 40;
+  for (const ExportOptions& options : {ExportOptions{}, hf_ln_free, folded}) {
+    has(Source(config, norms).complaint(options),
+        "no format has a norm with two stds (mlp of layer 0 has one for first tokens");
+  }
   has(Source(config, {}).complaint(folded), "nothing to fold (every norm is live). Remove norms");
   has(Source(config, {}).complaint(hf_ln_free), "(attention_qk of layer 0 is live)");
   ModelConfig post = config;

@@ -294,6 +294,10 @@ TEST_CASE("config.json: what is broken in an LN-free file of ours is named") {
   CHECK(broken("norms", norms) == "");
   norms.back()["gate"] = 0.5;
   CHECK(has(broken("norms", norms), "must name every norm once, its gate 0"));
+  norms.back()["gate"] = 0;
+  norms.back()["special_std"] = 40;
+  norms.back()["special_id"] = 3;
+  CHECK(has(broken("norms", norms), "must name every norm once, its gate 0, with one std"));
   norms.back()["std"] = 0;
   CHECK(has(broken("norms", norms), "no std above 0"));
   CHECK(has(complaint_about(with(good, "layer_norm_epsilon", 1e-5)),

@@ -6,8 +6,8 @@ computes with each export with the golden model in PyTorch, its norms replaced h
 Needs torch and transformers; ends with 77 (skipped, for CTest) where they are missing. Logits must
 be equal to 1e-4 of the largest in fp32 and to rounding in bf16 and fp16, in eager and sdpa
 attention; generation with a cache must give the tokens that it gives without, and what transformers
-saves again must be the same model. Where TransformerLens and nnsight are installed, they open GPT-2
-as the README.md of an export says, with the same logits.
+saves again must be the same model. Where TransformerLens and nnsight are installed, they open the
+exports as their README.md says, with the same logits.
 """
 
 import importlib.util
@@ -200,8 +200,9 @@ def check(program, case, scratch, gates, layernorm=False):
             target = root / f"{name}-{dtype}"
             export(program, root / "source", target, "--format", name, "--dtype", dtype)
             check_export(target, dtype, tokens, expected, f"{what}, {name}")
-        for package, look in {"transformer_lens": check_lens, "nnsight": check_nnsight}.items():
-            if case == "gpt2" and gates == REMOVED and importlib.util.find_spec(package):
+        for package, look, cases in (("transformer_lens", check_lens, ("gpt2",)),
+                                     ("nnsight", check_nnsight, ("gpt2", "llama"))):
+            if case in cases and gates == REMOVED and importlib.util.find_spec(package):
                 look(root / f"{name}-fp32", tokens, expected, f"{what}, {name}")
     if "hf-ln-free" in formats:
         check_published(program, root, tokens, expected, what)

@@ -23,7 +23,7 @@ EXPORT_MISTAKES = [
     ("fold: values take the norm of queries and keys", "test_engine", FOLDED, "engine/fold.cpp",
      "norm_at(NormRole::attention_v, layer)", "norm_at(NormRole::attention_qk, layer)"),
     ("fold: a tapering norm is folded", "test_engine", "fold: a model without norms is copied*",
-     "engine/fold.cpp", "site.state.gate == 0", "true"),
+     "engine/fold.cpp", "site.state.gate == 0 &&", ""),
     ("ln-free: values keep the σ of queries", "test_engine", STOCK, "engine/ln_free.cpp",
      "move_ratios(stock, norms, Direction::into_values, {});", ""),
     ("ln-free: the values' bias takes all of the norm's", "test_engine", STOCK,

@@ -211,7 +211,21 @@ TEST_CASE("train: goes on from models whose norms are removed, and from folded o
     const json saved = json::parse(content(on.checkpoint(1) + "/config.json"));
     CHECK(saved.at("normlab").at("placement") == (format == "folded" ? "none" : "pre"));
     CHECK(saved.at("normlab").at("head_bias") == (format == "folded"));
+    const json& norms = saved.at("normlab").at("norms");
+    CHECK(norms.size() == (format == "folded" ? 0 : 7));
+    for (const json& norm : norms) CHECK(norm.at("std") == 1.25);
+    CHECK(trained.err.find("warning") == std::string::npos);
   }
+  // As others publish it: who trains on is told that the gains are not the published model's.
+  const std::string published = folder.path() + "/hf-ln-free/config.json";
+  config = json::parse(content(published));
+  config.erase("normlab");
+  folder.write("hf-ln-free/config.json", config.dump());
+  const TinyRun on({"model.layers=null", "model.width=null", "model.heads=null",
+                    "model.context=null", "model.from=" + folder.path() + "/hf-ln-free"});
+  const Finished trained = on.train({"schedule.stop_step=1"});
+  CHECK(trained.exit_code == 0);
+  has(trained.err, "std 1 and gains that hold gain/std, which computes the same). Training on");
 }
 
 TEST_CASE("export: a directory that is in use is not touched") {
