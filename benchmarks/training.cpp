@@ -65,7 +65,10 @@ class Training {
   // Live, or all frozen with the stds of the first sequences.
   void set_gate(double gate) {
     for (size_t site = 0; site < stds_.size(); ++site) {
-      model_.set_norm_state(site, {gate, stds_[site]});
+      NormState state;
+      state.gate = gate;
+      state.sigma = stds_[site];
+      model_.set_norm_state(site, state);
     }
   }
   double seconds_per_step(int64_t steps) {
@@ -93,8 +96,9 @@ class Training {
     model_.zero_norm_stds();
     model_.forward(batch, Pass::training);
     model_.add_norm_stds(batch);
-    stds_ = model_.download_norm_stds();
-    for (double& std : stds_) std /= static_cast<double>(sequences * batch_.tokens_per_sequence);
+    for (const NormStdSums& sums : model_.download_norm_stds()) {
+      stds_.push_back(sums.others / static_cast<double>(sequences * batch_.tokens_per_sequence));
+    }
   }
 
   Config config_;

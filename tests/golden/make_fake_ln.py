@@ -31,33 +31,38 @@ KV_HEADS, ROPE_BASE, FEED_FORWARD = 1, 500.0, 24  # llama
 # to the next, and the weight of σ's old value in an update.
 PHASES = {"mlp": (3, 1, 0.3), "attention_qk": (6, 1, 0.15), "attention_v": (9, 2, 0.45),
           "final": (14, 0, 0.4)}
-# A target of 0 is the mean std of a group.
+# A target of 0 is the mean std of a group. `special`: after how many updates ends of text, and first
+# tokens, no longer have a σ of their own; none: they never have.
 RUNS = {
-    "gpt2": {"shared": dict(shared=True, taper=1, target=0),
-             "separate_taper": dict(shared=False, taper=3, target=0)},
-    "llama": {"shared": dict(shared=True, taper=1, target=0),
-              "fixed_target": dict(shared=False, taper=3, target=0.9)},
+    "gpt2": {"shared": dict(shared=True, taper=1, target=0, special=None),
+             "separate_taper": dict(shared=False, taper=3, target=0, special=None),
+             "special": dict(shared=True, taper=1, target=0, special=(16, 18))},
+    "llama": {"shared": dict(shared=True, taper=1, target=0, special=None),
+              "fixed_target": dict(shared=False, taper=3, target=0.9, special=None)},
 }
 EPSILON = {"gpt2": 1e-5, "llama": 1e-6}
 
 
 class Sigma:
     """The running mean of one norm's std, or of one that queries, keys and values share: it moves
-    until the last of them goes, with the momentum of queries and keys."""
+    until the last of them goes, with the momentum of queries and keys. Another of special tokens,
+    which are those of the last of them."""
 
     def __init__(self, places):
         self.places = places
         self.until = max(removal_of(place) for place in places)
         self.momentum = PHASES[places[0][0]][2]
-        self.value = None
-        self.sum = 0.0
+        self.value = [None, None]  # of other tokens, of special ones
+        self.stds = [[], []]
 
-    def update(self, update, tokens):
-        mean, self.sum = self.sum / tokens, 0.0
-        if self.value is None:
-            self.value = mean
-        elif update <= self.until:
-            self.value = self.momentum * self.value + (1 - self.momentum) * mean
+    def update(self, update):
+        for kind, stds in enumerate(self.stds):
+            stds, self.stds[kind] = torch.cat(stds), []
+            if update > self.until or len(stds) == 0:
+                continue
+            old, mean = self.value[kind], stds.mean().item()
+            self.value[kind] = (mean if old is None
+                                else self.momentum * old + (1 - self.momentum) * mean)
 
 
 def removal_of(place):
@@ -83,34 +88,53 @@ def places():
 class Norms:
     """What is the same in every pass of an update: gates and σ; and the stds that passes show."""
 
-    def __init__(self, family, shared, taper):
+    def __init__(self, family, shared, taper, special):
         self.family, self.taper = family, taper
+        self.ends_until, self.firsts_until = special or (0, 0)
         groups = [[place] for place in places()]
         if shared:
             groups = [[place, ("attention_v", place[1])] if place[0] == "attention_qk" else [place]
                       for place in places() if place[0] != "attention_v"]
         self.sigmas = [Sigma(group) for group in groups]
         self.sigma_at = {place: sigma for sigma in self.sigmas for place in sigma.places}
-        self.gates = {}
+        self.gates, self.updates = {}, 0
+        self.tokens = self.counts = None  # of a pass; which are no filling
 
     def begin(self, updates):
+        self.updates = updates
         self.gates = {place: gate_of(place, self.taper, updates) for place in places()}
+
+    def begin_pass(self, tokens, lengths):
+        self.tokens = tokens
+        self.counts = torch.arange(TOKENS)[None] < lengths[:, None]
+
+    def special(self, role):
+        """First tokens; where values are made, ends of text too."""
+        first = (torch.arange(TOKENS) == 0).expand_as(self.tokens)
+        ends = (self.tokens == END_OF_TEXT) & (role == "attention_v")
+        return first & (self.updates < self.firsts_until) | ends & (self.updates < self.ends_until)
 
     def std(self, x):
         x = x - x.mean(-1, keepdim=True) if self.family == "gpt2" else x
         return (x.pow(2).mean(-1, keepdim=True) + EPSILON[self.family]).sqrt()
 
-    def see(self, roles, layer, x, lengths):
+    def see(self, roles, layer, x):
         """What goes into norms that read the same stream: once for each of their σ."""
-        counts = torch.arange(x.shape[1])[None] < lengths[:, None]
+        std = self.std(x).detach()[..., 0]
         for sigma in {self.sigma_at[role, layer] for role in roles}:
-            sigma.sum += self.std(x).detach()[..., 0][counts].sum().item()
+            special = self.special(sigma.places[-1][0])
+            sigma.stds[0].append(std[self.counts & ~special])
+            sigma.stds[1].append(std[self.counts & special])
 
     def __call__(self, place, x, gain, bias):
         gate = self.gates[place]
         inverse = gate / self.std(x)
         if gate < 1:
-            inverse = inverse + (1 - gate) / self.sigma_at[place].value
+            others, own = self.sigma_at[place].value
+            sigma = torch.full_like(x[..., :1], others)
+            if own is not None:
+                sigma.masked_fill_(self.special(place[0])[..., None], own)
+            inverse = inverse + (1 - gate) / sigma
         x = x - x.mean(-1, keepdim=True) if self.family == "gpt2" else x
         return x * inverse * gain + bias
 
@@ -128,7 +152,7 @@ def heads(x):
     return x.unflatten(-1, (-1, HEAD_SIZE))
 
 
-def gpt2(w, tokens, lengths, norms):
+def gpt2(w, tokens, norms):
     """Logits, and the final norm's input."""
     def product(x, name, columns=slice(None)):  # Conv1D: the weight is [in, out]
         return x @ w[name + ".weight"][:, columns] + w[name + ".bias"][columns]
@@ -139,17 +163,17 @@ def gpt2(w, tokens, lengths, norms):
     x = w["transformer.wte.weight"][tokens] + w["transformer.wpe.weight"][:tokens.shape[1]]
     for layer in range(LAYERS):
         h = f"transformer.h.{layer}."
-        norms.see(("attention_qk", "attention_v"), layer, x, lengths)
+        norms.see(("attention_qk", "attention_v"), layer, x)
         qk = norm(("attention_qk", layer), x, h + "ln_1")
         v = norm(("attention_v", layer), x, h + "ln_1")
         q, k = product(qk, h + "attn.c_attn", slice(0, 2 * WIDTH)).chunk(2, dim=-1)
         v = product(v, h + "attn.c_attn", slice(2 * WIDTH, None))
         x = x + product(attend(heads(q), heads(k), heads(v)), h + "attn.c_proj")
-        norms.see(("mlp",), layer, x, lengths)
+        norms.see(("mlp",), layer, x)
         y = norm(("mlp", layer), x, h + "ln_2")
         y = torch.nn.functional.gelu(product(y, h + "mlp.c_fc"), approximate="tanh")
         x = x + product(y, h + "mlp.c_proj")
-    norms.see(("final",), -1, x, lengths)
+    norms.see(("final",), -1, x)
     return norm(("final", -1), x, "transformer.ln_f") @ w["transformer.wte.weight"].T, x
 
 
@@ -163,7 +187,7 @@ def rotated(x):
                       second * angles.cos() + first * angles.sin()), dim=-1)
 
 
-def llama(w, tokens, lengths, norms):
+def llama(w, tokens, norms):
     def product(x, name):
         return x @ w[name + ".weight"].T
 
@@ -173,17 +197,17 @@ def llama(w, tokens, lengths, norms):
     x = w["model.embed_tokens.weight"][tokens]
     for layer in range(LAYERS):
         h = f"model.layers.{layer}."
-        norms.see(("attention_qk", "attention_v"), layer, x, lengths)
+        norms.see(("attention_qk", "attention_v"), layer, x)
         qk = norm(("attention_qk", layer), x, h + "input_layernorm")
         v = norm(("attention_v", layer), x, h + "input_layernorm")
         q, k = (rotated(heads(product(qk, f"{h}self_attn.{part}_proj"))) for part in "qk")
         v = heads(product(v, h + "self_attn.v_proj"))
         x = x + product(attend(q, k, v), h + "self_attn.o_proj")
-        norms.see(("mlp",), layer, x, lengths)
+        norms.see(("mlp",), layer, x)
         y = norm(("mlp", layer), x, h + "post_attention_layernorm")
         gate, up = product(y, h + "mlp.gate_proj"), product(y, h + "mlp.up_proj")
         x = x + product(torch.nn.functional.silu(gate) * up, h + "mlp.down_proj")
-    norms.see(("final",), -1, x, lengths)
+    norms.see(("final",), -1, x)
     return product(norm(("final", -1), x, "model.norm"), "lm_head"), x
 
 
@@ -212,7 +236,8 @@ def one_update(family, w, optimizer, norms, batch, target):
     losses = [0.0, 0.0]
     for first in range(0, SEQUENCES, PASS):
         part = slice(first, first + PASS)
-        logits, x = MODELS[family](w, tokens[part], lengths[part], norms)
+        norms.begin_pass(tokens[part], lengths[part])
+        logits, x = MODELS[family](w, tokens[part], norms)
         loss = torch.nn.functional.cross_entropy(
             logits.flatten(0, 1), targets[part].flatten(), ignore_index=IGNORED,
             reduction="sum") / scored
@@ -228,28 +253,30 @@ def one_update(family, w, optimizer, norms, batch, target):
     return *losses, norm.item()
 
 
-def run(family, start, batches, dtype, shared, taper, target):
+def run(family, start, batches, dtype, shared, taper, target, special):
     w = {name: tensor.to(dtype, copy=True).requires_grad_() for name, tensor in start.items()}
     matrices = [p for p in w.values() if p.ndim > 1]
     vectors = [p for p in w.values() if p.ndim == 1]
     optimizer = torch.optim.AdamW(
         [dict(params=matrices, weight_decay=WEIGHT_DECAY), dict(params=vectors, weight_decay=0.0)],
         lr=LEARNING_RATE, betas=BETAS, eps=ADAM_EPSILON)
-    norms = Norms(family, shared, taper)
+    norms = Norms(family, shared, taper, special)
     out = {"std": "shared" if shared else "separate", "taper_steps": taper,
-           "auxiliary_target": target,
-           "loss": [], "auxiliary_loss": [], "gradient_norm": [], "gates": [], "sigmas": []}
+           "auxiliary_target": target, "special": special,
+           "loss": [], "auxiliary_loss": [], "gradient_norm": [], "gates": [], "sigmas": [],
+           "special_sigmas": []}
     for updates in range(UPDATES):
         norms.begin(updates)
         batch = [part[updates] for part in batches]
         loss, auxiliary, norm = one_update(family, w, optimizer, norms, batch, target)
         for sigma in norms.sigmas:
-            sigma.update(updates + 1, batch[2].sum().item())
+            sigma.update(updates + 1)
         out["loss"].append(loss)
         out["auxiliary_loss"].append(auxiliary)
         out["gradient_norm"].append(norm)
         out["gates"].append([norms.gates[place] for place in places()])
-        out["sigmas"].append([norms.sigma_at[place].value for place in places()])
+        for kind, key in enumerate(("sigmas", "special_sigmas")):
+            out[key].append([norms.sigma_at[place].value[kind] or 0 for place in places()])
     assert all(gate == 0 for gate in out["gates"][-1])
     clipped = [norm > CLIP for norm in out["gradient_norm"]]
     assert any(clipped) and not all(clipped), out["gradient_norm"]
