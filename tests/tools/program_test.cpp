@@ -61,7 +61,7 @@ TEST_CASE("train --dry-run: prints the plan and makes nothing") {
   CHECK(finished.out.find("parameters:       34,720") != std::string::npos);
   CHECK(finished.out.find("documents: 40") != std::string::npos);
   CHECK(finished.out.find("FLOPs per token:") != std::string::npos);
-  CHECK(finished.out.find("norm removal: none\n") != std::string::npos);
+  CHECK(finished.out.find("norm removal:     none\n") != std::string::npos);
   CHECK(!std::filesystem::exists(run.directory()));
 }
 

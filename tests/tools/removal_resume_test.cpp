@@ -47,9 +47,11 @@ std::vector<nlohmann::json> history(const TinyRun& run) {
   return rows;
 }
 
-// Evaluations at a stop_step that is no multiple of evaluation.every are the stopped run's own.
+// Evaluations at a stop_step that is no multiple of evaluation.every are the stopped run's own, and
+// one that a stop cut short has a row to itself.
 std::vector<nlohmann::json> without_evaluation(std::vector<nlohmann::json> rows) {
   for (nlohmann::json& row : rows) row.erase("validation_loss");
+  std::erase_if(rows, [](const nlohmann::json& row) { return row.size() == 1; });
   return rows;
 }
 
