@@ -43,6 +43,8 @@ Format checkpoint_state_format(const std::string& folder) {
   const std::string sound = format.files.front();
   format.files.push_back(std::string(sound).replace(
       sound.find("[]"), 2, std::string(5000, '[') + std::string(5000, ']')));
+  state.norms = {{NormRole::mlp, 0, {0, 1.5}}, {NormRole::final, -1, {1, 2.5, 3.5, true, 256}}};
+  format.files.push_back(state_text(state, checksums));
   format.tokens = {"\"schema\"",
                    "\"step\"",
                    "\"checksums\"",
