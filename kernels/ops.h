@@ -102,6 +102,31 @@ struct Norm {
   SpecialTokens special;
 };
 
+enum class ElementwiseKind {
+  dyt,   // tanh: Dynamic Tanh (Zhu et al. 2025)
+  derf,  // the error function: Derf (Chen et al. 2025)
+};
+
+// y = scale · (gain · f(slope · x + shift) + bias).
+struct ElementwiseNorm {
+  ElementwiseKind kind = ElementwiseKind::dyt;
+  ConstTensor gain;   // (1,C)
+  ConstTensor bias;   // (1,C)
+  ConstTensor slope;  // (1,1)
+  ConstTensor shift;  // (1,1), or empty: 0
+  double scale = 1;
+};
+
+// In gradient_type(), shaped as the parameters; `shift` is empty where the norm has none.
+struct ElementwiseNormGradients {
+  Tensor gain, bias, slope, shift;
+};
+
+struct SumFactors {
+  double a = 1;
+  double b = 1;
+};
+
 // Element e of sequence s (counted in the global batch) of a tensor is kept where the counter-based
 // random number of (seed, step, s, tensor, e) says so, and then scaled by 1/(1 − probability).
 struct Dropout {
@@ -176,6 +201,9 @@ class Ops {
   virtual void copy(Tensor y, ConstTensor x) = 0;
   // y = a + b, in the working type or in that of gradients; y may be a or b.
   virtual void add(Tensor y, ConstTensor a, ConstTensor b) = 0;
+  // y = factors.a · a + factors.b · b (b may be empty), in the working type, rounded once; y may be
+  // a or b.
+  virtual void scaled_sum(Tensor y, ConstTensor a, ConstTensor b, const SumFactors& factors) = 0;
 
   // --- Embedding. tokens (B,T) i32; the row of (b,t) has position first_position + t
   // x (N,C) = token_table[tokens] (V,C) + position_table[position] (context, C), or without it.
@@ -197,6 +225,27 @@ class Ops {
   virtual void residual_norm_backward(Tensor d_sum, Tensor d_gain, Tensor d_bias,
                                       ConstTensor d_normed, ConstTensor d_residual, ConstTensor sum,
                                       ConstTensor statistics, const Norm& norm) = 0;
+
+  // --- Norm-free kinds, which may stand wherever a norm may. (N,C); rows apart from each other
+  virtual void elementwise_norm_forward(Tensor y, ConstTensor x, const ElementwiseNorm& norm) = 0;
+  // d_x = norm'(d_y) + d_residual (which may be empty); d_x may be d_y or d_residual. Accumulates
+  // into the parameters' gradients, where they are given.
+  virtual void elementwise_norm_backward(Tensor d_x, const ElementwiseNormGradients& d_parameters,
+                                         ConstTensor d_y, ConstTensor d_residual, ConstTensor x,
+                                         const ElementwiseNorm& norm) = 0;
+
+  // --- Learnt factors of a branch and of the stream. x, y (N,C)
+  // y = factor · x, factor (1,C) one a column (LayerScale, Touvron et al. 2021), or (1,1) one for all
+  // (SkipInit, De & Smith 2020). y may be x.
+  virtual void scale_forward(Tensor y, ConstTensor x, ConstTensor factor) = 0;
+  // d_x = factor · d_y, which may be d_y; d_factor += the sums of d_y · x. Deterministic.
+  virtual void scale_backward(Tensor d_x, Tensor d_factor, ConstTensor d_y, ConstTensor x,
+                              ConstTensor factor) = 0;
+  // Gradient-Preserving Activation Scaling (GPAS, Chen et al. 2025): y = x − silu(gate) · x, where
+  // the second x is no variable of the gradient; gate (1,1). y may be x.
+  virtual void gpas_forward(Tensor y, ConstTensor x, ConstTensor gate) = 0;
+  // d_gate (1,1) −= silu'(gate) · Σ d_y · x. (d_x = d_y.)
+  virtual void gpas_backward(Tensor d_gate, ConstTensor d_y, ConstTensor x, ConstTensor gate) = 0;
 
   // --- The std of rows, from statistics (N,2) = {mean, 1/std}. Of sequence b the first lengths[b]
   // tokens count, lengths (B,1) i32, row b·N/B + t
