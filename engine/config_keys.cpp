@@ -4,6 +4,7 @@
 #include <array>
 #include <cctype>
 #include <iterator>
+#include <sstream>
 #include <utility>
 
 #include "engine/config_names.h"
@@ -20,10 +21,36 @@ struct PlannedKey {
 constexpr PlannedKey planned_keys[] = {
     {"diagnostics.every", {"0"}},
     {"run.pure_bf16", {}},
-    {"model.norm.post_layers", {}},
-    {"model.norm.branch", {"none"}},
     {"evaluation.reference_batch", {}},
     {"parallel.zero_stage", {"0", "1"}},  // on one rank the same
+};
+
+// The keys of each section.
+constexpr std::pair<const char*, const char*> known_sections[] = {
+    {"run", "directory seed device precision threads"},
+    {"model",
+     "family from size layers width heads kv_heads head_size feed_forward vocabulary "
+     "context dropout tie_embeddings biases rope_base"},
+    {"model.norm",
+     "kind placement epsilon post_layers lns_position lns_sublayers branch branch_init "
+     "gpas slope_init"},
+    {"model.init", "kind std embedding_std"},
+    {"data",
+     "train validation text tokenizer grammar validation_fraction packing "
+     "sequence_length mask_eot_targets"},
+    {"data.grammar", "documents"},
+    {"batch", "tokens_per_step micro_batch"},
+    {"optimizer",
+     "name learning_rate betas epsilon weight_decay decay_embeddings gradient_clip "
+     "loss_average"},
+    {"schedule", "kind total_steps stop_step warmup_steps minimum_ratio decay_fraction"},
+    {"norm_removal",
+     "std method taper_steps policy special_std auxiliary_loss_weight auxiliary_group "
+     "auxiliary_target"},
+    {"evaluation", "every tokens"},
+    {"checkpoint", "every keep"},
+    {"parallel", "reproducible shards"},
+    {"guard", "nonfinite_steps"},
 };
 
 constexpr std::pair<const char*, const char*> foreign_table[] = {
@@ -277,87 +304,30 @@ void reject_unknown_below(const YamlNode& map, const std::string& prefix) {
 }
 
 // And those of norm_removal's phases; there is one final norm, so it has no gap.
-std::vector<std::string> with_phases(std::vector<std::string> keys) {
-  for (const auto& [role, name] : norm_role_names) {
+void add_phases(std::vector<std::string>& keys) {
+  for (const auto& [role, name] : removable_role_names) {
     const std::string phase = std::string("norm_removal.") + name;
     keys.push_back(phase + ".start");
     if (role != NormRole::final) keys.push_back(phase + ".gap");
     keys.push_back(phase + ".momentum");
   }
   keys.insert(keys.end(), {"norm_removal.bos.start", "norm_removal.eot.start"});
+}
+
+std::vector<std::string> all_keys() {
+  std::vector<std::string> keys;
+  for (const auto& [section, names] : known_sections) {
+    std::istringstream words(names);
+    for (std::string name; words >> name;) keys.push_back(section + ("." + name));
+  }
+  add_phases(keys);
   return keys;
 }
 
 }  // namespace
 
 const std::vector<std::string>& known_keys() {
-  static const std::vector<std::string> keys = with_phases({"run.directory",
-                                                            "run.seed",
-                                                            "run.device",
-                                                            "run.precision",
-                                                            "run.threads",  //
-                                                            "model.family",
-                                                            "model.from",
-                                                            "model.size",
-                                                            "model.layers",
-                                                            "model.width",
-                                                            "model.heads",
-                                                            "model.kv_heads",
-                                                            "model.head_size",
-                                                            "model.feed_forward",
-                                                            "model.vocabulary",
-                                                            "model.context",
-                                                            "model.dropout",
-                                                            "model.tie_embeddings",
-                                                            "model.biases",
-                                                            "model.rope_base",
-                                                            "model.norm.kind",
-                                                            "model.norm.placement",
-                                                            "model.norm.epsilon",  //
-                                                            "model.init.kind",
-                                                            "model.init.std",
-                                                            "model.init.embedding_std",  //
-                                                            "data.train",
-                                                            "data.validation",
-                                                            "data.text",
-                                                            "data.tokenizer",
-                                                            "data.grammar",
-                                                            "data.grammar.documents",
-                                                            "data.validation_fraction",
-                                                            "data.packing",
-                                                            "data.sequence_length",
-                                                            "data.mask_eot_targets",  //
-                                                            "batch.tokens_per_step",
-                                                            "batch.micro_batch",  //
-                                                            "optimizer.name",
-                                                            "optimizer.learning_rate",
-                                                            "optimizer.betas",
-                                                            "optimizer.epsilon",
-                                                            "optimizer.weight_decay",
-                                                            "optimizer.decay_embeddings",
-                                                            "optimizer.gradient_clip",
-                                                            "optimizer.loss_average",  //
-                                                            "schedule.kind",
-                                                            "schedule.total_steps",
-                                                            "schedule.stop_step",
-                                                            "schedule.warmup_steps",
-                                                            "schedule.minimum_ratio",
-                                                            "schedule.decay_fraction",  //
-                                                            "norm_removal.std",
-                                                            "norm_removal.method",
-                                                            "norm_removal.taper_steps",
-                                                            "norm_removal.policy",
-                                                            "norm_removal.special_std",
-                                                            "norm_removal.auxiliary_loss_weight",
-                                                            "norm_removal.auxiliary_group",
-                                                            "norm_removal.auxiliary_target",  //
-                                                            "evaluation.every",
-                                                            "evaluation.tokens",  //
-                                                            "checkpoint.every",
-                                                            "checkpoint.keep",  //
-                                                            "parallel.reproducible",
-                                                            "parallel.shards",  //
-                                                            "guard.nonfinite_steps"});
+  static const std::vector<std::string> keys = all_keys();
   return keys;
 }
 

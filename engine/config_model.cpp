@@ -131,14 +131,73 @@ void check_head_size(const Section& model, const ModelConfig& config) {
   }
 }
 
-void read_norm_and_init(const Section& model, ModelConfig& config) {
-  Section norm = model.section("norm");
-  norm.choice("kind", config.norm.kind, norm_kind_names, {"dyt", "derf"});
-  norm.choice("placement", config.norm.placement, placement_names,
-              {"deepnorm", "mix", "sandwich", "peri", "lns"});
-  norm.number("epsilon", config.norm.epsilon, normal_float);
-  Section init = model.section("init");
-  init.choice("kind", config.init.kind, init_kind_names, {"depth_scaled", "deepnorm"});
+// What one placement alone has, and which is given beside another.
+void reject_of_another(const Section& norm, const NormConfig& config) {
+  const auto reject = [&](const std::string& key, NormPlacement placement) {
+    if (!norm.has(key) || config.placement == placement) return;
+    throw norm.error(key, "",
+                     std::string("it belongs to placement: ") +
+                         name_of(placement, placement_names) + ", and this model has " +
+                         name_of(config.placement, placement_names),
+                     "Delete one of the two");
+  };
+  reject("post_layers", NormPlacement::mix);
+  reject("lns_position", NormPlacement::lns);
+  reject("lns_sublayers", NormPlacement::lns);
+  if (norm.has("branch_init") && config.branch == BranchScale::none) {
+    throw norm.error("branch_init", "", "branches have no learnt factor",
+                     "Delete it, or write branch: layerscale or skipinit");
+  }
+  if (norm.has("slope_init") && !is_elementwise(config.kind)) {
+    throw norm.error("slope_init", "", "only dyt and derf have a slope", "Delete it");
+  }
+}
+
+void read_norm(const Section& norm, ModelConfig& config) {
+  NormConfig& to = config.norm;
+  norm.choice("kind", to.kind, norm_kind_names);
+  norm.choice("placement", to.placement, placement_names);
+  norm.number("epsilon", to.epsilon, normal_float);
+  norm.integer("post_layers", to.post_layers, 0, config.layers);
+  norm.choice("lns_position", to.lns_position, lns_position_names);
+  norm.choice("lns_sublayers", to.lns_sublayers, lns_sublayers_names);
+  norm.choice("branch", to.branch, branch_scale_names);
+  norm.number("branch_init", to.branch_init, positive);
+  norm.boolean("gpas", to.gpas);
+  norm.number("slope_init", to.slope_init, positive);
+  reject_of_another(norm, to);
+  if (is_elementwise(to.kind) && to.lns_position == LnsPosition::before_norm) {
+    throw norm.error("lns_position", "before_norm",
+                     "a factor before dyt or derf is their slope's own", "Choose another position");
+  }
+}
+
+// DeepNorm is its placement and its initialisation.
+InitKind default_init(const ModelConfig& config) {
+  switch (config.norm.placement) {
+    case NormPlacement::deepnorm:
+      return InitKind::deepnorm;
+    case NormPlacement::deepnorm_reference:
+      return InitKind::deepnorm_reference;
+    case NormPlacement::pre:
+    case NormPlacement::post:
+    case NormPlacement::mix:
+    case NormPlacement::sandwich:
+    case NormPlacement::peri:
+    case NormPlacement::lns:
+    case NormPlacement::pre_post:
+    case NormPlacement::pre_sandwich:
+    case NormPlacement::post_pre_post_pre:
+    case NormPlacement::pre_post_pre_post:
+    case NormPlacement::none:
+      return config.init.kind;
+  }
+  return config.init.kind;
+}
+
+void read_init(const Section& init, ModelConfig& config) {
+  config.init.kind = default_init(config);
+  init.choice("kind", config.init.kind, init_kind_names);
   init.number("std", config.init.std, positive);
   init.number("embedding_std", config.init.embedding_std, positive);
 }
@@ -159,7 +218,10 @@ void read_model_from(const Section& model, Config& config) {
                      {"size", "layers", "width", "heads", "kv_heads", "head_size", "feed_forward",
                       "vocabulary", "context", "tie_embeddings", "biases", "rope_base"},
                      from);
-  reject_beside_from(model.section("norm"), {"kind", "placement", "epsilon"}, from);
+  reject_beside_from(model.section("norm"),
+                     {"kind", "placement", "epsilon", "post_layers", "lns_position",
+                      "lns_sublayers", "branch", "branch_init", "gpas", "slope_init"},
+                     from);
   reject_beside_from(model.section("init"), {"kind", "std", "embedding_std"}, from);
   Family family = Family::gpt2;
   if (model.choice("family", family, family_names)) {
@@ -214,7 +276,8 @@ void read_model(const Section& model, Config& config) {
     throw model.error("rope_base", "", "GPT-2 learns its positions", "Delete it");
   }
   model.number("rope_base", to.rope_base, positive);
-  read_norm_and_init(model, to);
+  read_norm(model.section("norm"), to);
+  read_init(model.section("init"), to);
 }
 
 }  // namespace normlab

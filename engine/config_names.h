@@ -25,18 +25,60 @@ inline constexpr std::array<ChoiceName<Family>, 2> family_names = {
     {{Family::gpt2, "gpt2"}, {Family::llama, "llama"}}};
 inline constexpr std::array<ChoiceName<Biases>, 3> biases_names = {
     {{Biases::none, "none"}, {Biases::qkv, "qkv"}, {Biases::all, "all"}}};
-inline constexpr std::array<ChoiceName<NormKind>, 2> norm_kind_names = {
-    {{NormKind::layernorm, "layernorm"}, {NormKind::rmsnorm, "rmsnorm"}}};
-inline constexpr std::array<ChoiceName<NormPlacement>, 3> placement_names = {
-    {{NormPlacement::pre, "pre"}, {NormPlacement::post, "post"}, {NormPlacement::none, "none"}}};
-inline constexpr std::array<ChoiceName<NormRole>, 5> norm_role_names = {
+inline constexpr std::array<ChoiceName<NormKind>, 4> norm_kind_names = {
+    {{NormKind::layernorm, "layernorm"},
+     {NormKind::rmsnorm, "rmsnorm"},
+     {NormKind::dyt, "dyt"},
+     {NormKind::derf, "derf"}}};
+inline constexpr std::array<ChoiceName<NormPlacement>, 13> placement_names = {
+    {{NormPlacement::pre, "pre"},
+     {NormPlacement::post, "post"},
+     {NormPlacement::deepnorm, "deepnorm"},
+     {NormPlacement::deepnorm_reference, "deepnorm_reference"},
+     {NormPlacement::mix, "mix"},
+     {NormPlacement::sandwich, "sandwich"},
+     {NormPlacement::peri, "peri"},
+     {NormPlacement::lns, "lns"},
+     {NormPlacement::pre_post, "pre_post"},
+     {NormPlacement::pre_sandwich, "pre_sandwich"},
+     {NormPlacement::post_pre_post_pre, "post_pre_post_pre"},
+     {NormPlacement::pre_post_pre_post, "pre_post_pre_post"},
+     {NormPlacement::none, "none"}}};
+inline constexpr std::array<ChoiceName<LnsPosition>, 4> lns_position_names = {
+    {{LnsPosition::after_norm, "after_norm"},
+     {LnsPosition::before_norm, "before_norm"},
+     {LnsPosition::after_sublayer, "after_sublayer"},
+     {LnsPosition::after_residual, "after_residual"}}};
+inline constexpr std::array<ChoiceName<LnsSublayers>, 3> lns_sublayers_names = {
+    {{LnsSublayers::both, "both"},
+     {LnsSublayers::attention, "attention"},
+     {LnsSublayers::mlp, "mlp"}}};
+inline constexpr std::array<ChoiceName<BranchScale>, 3> branch_scale_names = {
+    {{BranchScale::none, "none"},
+     {BranchScale::layerscale, "layerscale"},
+     {BranchScale::skipinit, "skipinit"}}};
+inline constexpr std::array<ChoiceName<NormRole>, 8> norm_role_names = {
+    {{NormRole::embedding, "embedding"},
+     {NormRole::attention, "attention"},
+     {NormRole::attention_qk, "attention_qk"},
+     {NormRole::attention_v, "attention_v"},
+     {NormRole::attention_output, "attention_output"},
+     {NormRole::mlp, "mlp"},
+     {NormRole::mlp_output, "mlp_output"},
+     {NormRole::final, "final"}}};
+// Those that norm_removal has a phase for.
+inline constexpr std::array<ChoiceName<NormRole>, 5> removable_role_names = {
     {{NormRole::attention, "attention"},
      {NormRole::attention_qk, "attention_qk"},
      {NormRole::attention_v, "attention_v"},
      {NormRole::mlp, "mlp"},
      {NormRole::final, "final"}}};
-inline constexpr std::array<ChoiceName<InitKind>, 2> init_kind_names = {
-    {{InitKind::normal, "normal"}, {InitKind::scaled, "scaled"}}};
+inline constexpr std::array<ChoiceName<InitKind>, 5> init_kind_names = {
+    {{InitKind::normal, "normal"},
+     {InitKind::scaled, "scaled"},
+     {InitKind::depth_scaled, "depth_scaled"},
+     {InitKind::deepnorm, "deepnorm"},
+     {InitKind::deepnorm_reference, "deepnorm_reference"}}};
 inline constexpr std::array<ChoiceName<Packing>, 2> packing_names = {
     {{Packing::concatenated, "concatenated"}, {Packing::padded, "padded"}}};
 inline constexpr std::array<ChoiceName<OptimizerKind>, 2> optimizer_names = {

@@ -8,7 +8,7 @@ namespace {
 constexpr int64_t most_steps = 1'000'000'000'000;
 
 void read_phases(const Section& removal, NormRemovalConfig& config) {
-  for (const auto& [role, name] : norm_role_names) {
+  for (const auto& [role, name] : removable_role_names) {
     const Section phase = removal.section(name);
     if (!phase.is_given()) continue;
     RemovalPhase& to = config.phases[role];

@@ -78,6 +78,19 @@ void write_run(Writer& out, const RunConfig& run) {
   out.key("threads", run.threads);
 }
 
+// What the placement and kind at hand have.
+void write_placement(Writer& out, const NormConfig& norm) {
+  if (norm.placement == NormPlacement::mix) out.key("post_layers", norm.post_layers);
+  if (norm.placement == NormPlacement::lns) {
+    out.raw("lns_position", name_of(norm.lns_position, lns_position_names));
+    out.raw("lns_sublayers", name_of(norm.lns_sublayers, lns_sublayers_names));
+  }
+  out.raw("branch", name_of(norm.branch, branch_scale_names));
+  if (norm.branch_init > 0) out.key("branch_init", norm.branch_init);
+  out.key("gpas", norm.gpas);
+  if (is_elementwise(norm.kind)) out.key("slope_init", norm.slope_init);
+}
+
 void write_model(Writer& out, const Config& config) {
   const ModelConfig& model = config.model;
   out.section("model");
@@ -107,6 +120,7 @@ void write_model(Writer& out, const Config& config) {
   out.raw("kind", name_of(model.norm.kind, norm_kind_names));
   out.raw("placement", name_of(model.norm.placement, placement_names));
   out.key("epsilon", model.norm.epsilon);
+  write_placement(out, model.norm);
   out.part("init");
   out.raw("kind", name_of(model.init.kind, init_kind_names));
   out.key("std", model.init.std);

@@ -12,6 +12,7 @@
 #include "engine/ln_free.h"
 #include "engine/model_files.h"
 #include "engine/partial_directory.h"
+#include "engine/plain_model.h"
 #include "engine/weights.h"
 
 namespace normlab {
@@ -140,6 +141,10 @@ void require_expressible(const std::string& directory, const ModelDescription& d
           "Use bf16 or fp32, or --format folded");
     case ExportFormat::folded:
       if (config.norm.placement == NormPlacement::none) return;
+      if (config.norm.gpas) {
+        throw refusal(directory, "no format has gates on the residual stream (gpas)",
+                      "Use it with this program");
+      }
       if (config.norm.placement != NormPlacement::pre) {
         throw refusal(directory,
                       std::string("its norms cannot be folded (in the place \"") +
@@ -228,8 +233,9 @@ ModelForm form_of(ExportFormat format) {
 double export_model(const std::string& directory, const ExportOptions& options,
                     std::vector<std::string>& warnings) {
   const ModelDescription read = read_config_json(directory);
-  require_expressible(directory, read, options);
   ModelDescription description = read;
+  description.config = plain_config(read.config);
+  require_expressible(directory, description, options);
   description.form = form_of(options.format);
   description.ln_free_scale = options.scale;
   description.type = type_name(options.type);
@@ -239,7 +245,9 @@ double export_model(const std::string& directory, const ExportOptions& options,
   {
     LoadedModel source(directory, read);
     logits = logits_of(source.model);
-    write_weights_of(source.model, logits, description, options, out.path() + "/model.safetensors");
+    Model plain(*source.ops, description.config, checked_workload(description));
+    fill_plain(plain, source.model);
+    write_weights_of(plain, logits, description, options, out.path() + "/model.safetensors");
   }
   description.files.merge(exported_files(description));
   write_description(out.path(), description);

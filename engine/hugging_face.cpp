@@ -103,6 +103,11 @@ json own_section(const ModelDescription& description) {
   json own = {{"family", name_of(config.family, family_names)},
               {"norm", name_of(config.norm.kind, norm_kind_names)},
               {"placement", name_of(config.norm.placement, placement_names)},
+              {"post_layers", config.norm.post_layers},
+              {"lns_position", name_of(config.norm.lns_position, lns_position_names)},
+              {"lns_sublayers", name_of(config.norm.lns_sublayers, lns_sublayers_names)},
+              {"branch", name_of(config.norm.branch, branch_scale_names)},
+              {"gpas", config.norm.gpas},
               {"biases", name_of(config.biases, biases_names)},
               {"head_bias", config.head_bias},
               {"dropout", config.dropout},
@@ -146,6 +151,18 @@ void name_type(json& out, const ModelDescription& description) {
   }
 }
 
+// What no plain model has goes by our own name.
+void add_own_names(std::vector<NamedSlice>& names, const std::vector<Parameter>& list) {
+  std::vector<bool> named(list.size());
+  for (const NamedSlice& slice : names) named[static_cast<size_t>(slice.parameter)] = true;
+  for (size_t i = 0; i < list.size(); ++i) {
+    if (named[i]) continue;
+    const int64_t elements = list[i].value.elements();  // a vector: all matrices are named
+    names.push_back(
+        {"normlab." + list[i].name, static_cast<int>(i), 0, elements, Shape{elements}, false});
+  }
+}
+
 }  // namespace
 
 std::string modelling_file(Family family) { return modelling_names(family).file; }
@@ -157,6 +174,8 @@ std::string beyond_plain(const ModelConfig& config) {
     return "no norms, where " + family + " has them before each sublayer";
   }
   if (config.head_bias) return "a bias of the head, where " + family + " has none";
+  if (config.norm.branch != BranchScale::none) return "learnt factors of its branches";
+  if (config.norm.gpas) return "gates on its residual stream (gpas)";
   if (config.norm.placement != NormPlacement::pre) {
     return std::string("norms in the place \"") + name_of(config.norm.placement, placement_names) +
            "\", where " + family + " has them before each sublayer";
@@ -188,7 +207,9 @@ std::string config_json(const ModelDescription& description) {
 
 std::vector<NamedSlice> file_names(const ModelConfig& config) {
   ModelConfig plain = config;
-  plain.norm.kind = plain_norm_kind(config.family);
+  plain.norm = {plain_norm_kind(config.family), config.norm.placement == NormPlacement::none
+                                                    ? NormPlacement::none
+                                                    : NormPlacement::pre};
   const std::vector<Parameter> plain_list = parameter_list(plain);
   const std::vector<Parameter> list = parameter_list(config);
   std::vector<NamedSlice> names;
@@ -204,6 +225,7 @@ std::vector<NamedSlice> file_names(const ModelConfig& config) {
     slice.name = slice.name.substr(0, slice.name.rfind('.')) + ".bias";
     if (slice.parameter >= 0) names.push_back(slice);
   }
+  add_own_names(names, list);
   return names;
 }
 

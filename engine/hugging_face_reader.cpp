@@ -268,6 +268,12 @@ void read_own_section(const Description& file, ModelDescription& description) {
     description.config.dropout = own.value("dropout", 0.0);
     read_choice(file, "norm", description.config.norm.kind, norm_kind_names);
     read_choice(file, "placement", description.config.norm.placement, placement_names);
+    NormConfig& norm = description.config.norm;
+    norm.post_layers = own.value("post_layers", norm.post_layers);
+    read_choice(file, "lns_position", norm.lns_position, lns_position_names);
+    read_choice(file, "lns_sublayers", norm.lns_sublayers, lns_sublayers_names);
+    read_choice(file, "branch", norm.branch, branch_scale_names);
+    norm.gpas = own.value("gpas", false);
     read_choice(file, "biases", description.config.biases, biases_names);
     description.config.head_bias = own.value("head_bias", false);
     description.norms = read_norms(file, own.value("norms", json::array()));

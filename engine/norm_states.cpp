@@ -31,6 +31,7 @@ std::vector<NormRecord> frozen_norms(const NormConfig& config, int64_t layers, d
     }
   };
   for (const PlannedJoint& joint : norm_plan(config, layers)) {
+    add(joint.inside);
     add(joint.after);
     add(joint.before);
   }
@@ -142,6 +143,7 @@ bool same_place(const NormRecord& one, const NormRecord& other) {
 
 std::string place_of(const NormRecord& norm) {
   if (norm.role == NormRole::final) return "the final norm";
+  if (norm.role == NormRole::embedding) return "the embedding's norm";
   return std::string(name_of(norm.role, norm_role_names)) + " of layer " +
          std::to_string(norm.layer);
 }

@@ -23,6 +23,35 @@ int64_t last_step(const NormRemovalConfig& config, NormRole role, int64_t layers
   return removal_step(config, role, layers - 1) + config.taper_steps - 1;
 }
 
+// σ stands for the std of a norm that stands alone before or after its sublayer.
+void require_removable(const NormConfig& norm) {
+  if (is_elementwise(norm.kind)) {
+    throw input_error(std::string("norm_removal (model.norm.kind: ") +
+                      name_of(norm.kind, norm_kind_names) +
+                      " has no std that could be frozen). Leave it out");
+  }
+  switch (norm.placement) {
+    case NormPlacement::pre:
+    case NormPlacement::post:
+    case NormPlacement::lns:
+    case NormPlacement::none:
+      return;
+    case NormPlacement::deepnorm:
+    case NormPlacement::deepnorm_reference:
+    case NormPlacement::mix:
+    case NormPlacement::sandwich:
+    case NormPlacement::peri:
+    case NormPlacement::pre_post:
+    case NormPlacement::pre_sandwich:
+    case NormPlacement::post_pre_post_pre:
+    case NormPlacement::pre_post_pre_post:
+      break;
+  }
+  throw input_error(std::string("norm_removal (norms are removed where model.norm.placement is "
+                                "pre, post or lns, and this one is ") +
+                    name_of(norm.placement, placement_names) + "). Leave it out");
+}
+
 void require_site(const ModelConfig& model, NormRole role) {
   ModelConfig one_layer = model;
   one_layer.layers = 1;
@@ -101,6 +130,7 @@ std::vector<RemovalEvent> removal_schedule(const NormRemovalConfig& config, int6
 
 void check_removal(const Config& config, const std::vector<NormRecord>& norms) {
   const NormRemovalConfig& removal = config.norm_removal;
+  if (removal.is_given()) require_removable(config.model.norm);
   for (const auto& [role, phase] : removal.phases) {
     require_site(config.model, role);
     for (const NormRecord& norm : norms) {
@@ -116,11 +146,13 @@ void check_removal(const Config& config, const std::vector<NormRecord>& norms) {
                       "). Begin earlier, shorten the gap, or train longer");
   }
   check_special(config);
-  if (removal.auxiliary_loss_weight > 0 && config.model.norm.placement != NormPlacement::pre) {
+  const NormPlacement placement = config.model.norm.placement;
+  if (removal.auxiliary_loss_weight > 0 && placement != NormPlacement::pre &&
+      placement != NormPlacement::lns) {
     throw input_error(std::string("norm_removal.auxiliary_loss_weight (it holds together what goes "
-                                  "into the final norm of a model with norm.placement: pre, and "
+                                  "into the final norm of a model with norms before sublayers, and "
                                   "this one has ") +
-                      name_of(config.model.norm.placement, placement_names) + "). Delete it");
+                      name_of(placement, placement_names) + "). Delete it");
   }
 }
 

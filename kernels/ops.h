@@ -77,8 +77,9 @@ struct StepResult {
   bool finite = true;
 };
 
-// Mean and 1/std of a row stay in a statistics tensor (N, 2) between forward and backward.
-enum class NormKind { layernorm, rmsnorm };
+// Of the first two, mean and 1/std of a row stay in a statistics tensor (N, 2) between forward and
+// backward. The others are no norms, but stand where one would: each element by itself.
+enum class NormKind { layernorm, rmsnorm, dyt, derf };
 
 // Tokens that have another σ than the others: the first of each sequence, and those with one id.
 struct SpecialTokens {
@@ -91,7 +92,7 @@ struct SpecialTokens {
 // rmsnorm: no mean, var = mean of squares. A live norm has gate 1, a frozen one gate 0, a tapering
 // one lies between. `scale` is LayerNorm Scaling's 1/√l ("The Curse of Depth", eq. 4), else 1.
 struct Norm {
-  NormKind kind = NormKind::layernorm;
+  NormKind kind = NormKind::layernorm;  // or rmsnorm
   ConstTensor gain;  // (C)
   ConstTensor bias;  // (C), or empty
   double epsilon = 1e-5;
@@ -102,14 +103,10 @@ struct Norm {
   SpecialTokens special;
 };
 
-enum class ElementwiseKind {
-  dyt,   // tanh: Dynamic Tanh (Zhu et al. 2025)
-  derf,  // the error function: Derf (Chen et al. 2025)
-};
-
-// y = scale · (gain · f(slope · x + shift) + bias).
+// y = scale · (gain · f(slope · x + shift) + bias), f = tanh for dyt (Dynamic Tanh, Zhu et al. 2025)
+// and the error function for derf (Chen et al. 2025).
 struct ElementwiseNorm {
-  ElementwiseKind kind = ElementwiseKind::dyt;
+  NormKind kind = NormKind::dyt;  // or derf
   ConstTensor gain;   // (1,C)
   ConstTensor bias;   // (1,C)
   ConstTensor slope;  // (1,1)

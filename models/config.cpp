@@ -23,6 +23,18 @@ constexpr int64_t most_layers = 1024;
 constexpr int64_t most_columns = int64_t{1} << 20;
 constexpr int64_t most_rows = int64_t{1} << 24;
 
+void validate_norm(const NormConfig& norm, int64_t layers) {
+  if (norm.placement == NormPlacement::mix) {
+    require_between(0, layers, "norm.post_layers", norm.post_layers);
+  }
+  if (norm.placement == NormPlacement::lns && norm.lns_position == LnsPosition::before_norm &&
+      is_elementwise(norm.kind)) {
+    throw input_error(
+        "model.norm.lns_position = before_norm (a factor before dyt or derf is their slope's). "
+        "Use layernorm or rmsnorm, or another position");
+  }
+}
+
 }  // namespace
 
 void validate(const ModelConfig& config) {
@@ -41,6 +53,7 @@ void validate(const ModelConfig& config) {
     throw input_error("model.dropout = " + std::to_string(config.dropout) +
                       " (must lie in [0, 1)). Use 0 for none");
   }
+  validate_norm(config.norm, config.layers);
 }
 
 int64_t parameter_count(const ModelConfig& config) {

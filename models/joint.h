@@ -1,7 +1,10 @@
 // Joint: all that stands between two sublayers, forward and backward.
 //
-//   x ← N_after(x + branch)      the residual stream; without N_after, x ← x + branch
-//   normed = N_before(x)         the next sublayer's input; without N_before, x itself
+//   y = λ · N_inside(branch)                 without either, y = branch
+//   x ← gate(N_after(skip · x + scale · y))  the residual stream; without all, x ← x + y
+//   normed = N_before(x)                     the next sublayer's input; without N_before, x itself
+//
+// skip and scale are constants of the placement, λ and GPAS's gate are learnt.
 #pragma once
 
 #include <optional>
@@ -22,24 +25,36 @@ struct JointSites {
 
 // Indices into the model's sites, where the plan wants them.
 struct JointNorms {
+  std::optional<size_t> inside;
   std::optional<size_t> after;
   std::optional<size_t> before;
   std::optional<size_t> values;  // N_before of attention's values; `before` is that of the others
 };
 
+struct JointFactors {
+  double skip = 1;
+  double branch = 1;
+  int learnt = -1;  // λ, an index into the parameter list; −1: none
+  int gate = -1;    // GPAS's
+};
+
 class Joint {
  public:
-  explicit Joint(const JointNorms& norms) : norms_(norms) {}
+  Joint(const JointNorms& norms, const JointFactors& factors) : norms_(norms), factors_(factors) {}
   const JointNorms& norms() const { return norms_; }
 
   // Tensors of a joint; a model for inference gives the same ones to every second joint.
   struct Buffers {
-    Tensor sum;       // (N,C) x + branch
-    Tensor residual;  // (N,C) the stream; `sum` where there is no norm after
+    Tensor branch;    // (N,C) as the sublayer gives it, where backward needs it
+    Tensor inside;    // (N,C) N_inside of it, where backward needs that too
+    Tensor sum;       // (N,C) skip · x + scale · y
+    Tensor ungated;   // (N,C) N_after of it; `sum` where there is none
+    Tensor residual;  // (N,C) the stream; `ungated` where there is no gate
     Tensor normed;    // (N,C) the next input; `residual` where there is no norm before
-    Tensor after_statistics, before_statistics;  // (N,2)
+    // (N,2), of norms that have some
+    Tensor inside_statistics, after_statistics, before_statistics;
   };
-  Buffers lay_out(Arena& arena, int64_t rows, int64_t width, DType working_type,
+  Buffers lay_out(Arena& arena, int64_t rows, const ModelConfig& config, DType working_type,
                   DType statistics_type) const;
   void use(const Buffers& buffers) { buffers_ = buffers; }
 
@@ -48,11 +63,19 @@ class Joint {
   Tensor normed(int64_t rows) const { return first_rows(buffers_.normed, rows); }
   // Where what enters the first joint is written.
   Tensor sum(int64_t rows) const { return first_rows(buffers_.sum, rows); }
+  // Where the sublayer before writes its branch: in `room` (N,C), unless it is kept.
+  Tensor branch(Tensor room) const {
+    return buffers_.branch ? first_rows(buffers_.branch, room.rows()) : room;
+  }
+  // Whether the gradient of the branch is another than that of the stream before it.
+  bool branch_apart() const {
+    return norms_.inside || factors_.learnt >= 0 || factors_.skip != 1 || factors_.branch != 1;
+  }
 
-  // From the stream before the branch (N,C) and the branch (N,C). x may be empty for the first
-  // joint, whose `sum` is already filled; then so is branch.
+  // From the stream before the branch (N,C) and the branch, which is in branch(room). x is empty
+  // for the first joint, whose `sum` is already filled; then so is room.
   void forward(const PassContext& pass, const std::vector<NormSite>& sites, ConstTensor x,
-               ConstTensor branch, const JointSites& shown) const;
+               Tensor room, const JointSites& shown) const;
   // Only N_before, of a stream that is already in `residual`.
   void forward_before(const PassContext& pass, const std::vector<NormSite>& sites) const;
   // Whether attention's values have another input than its queries and keys.
@@ -60,14 +83,19 @@ class Joint {
   // That input, (N,C), after forward.
   void forward_values(const PassContext& pass, const std::vector<NormSite>& sites,
                       Tensor normed_values) const;
-  // {mean, 1/std} of each row (N,2) of what goes into the norm before (after forward), or after.
+  // {mean, 1/std} of each row (N,2) of what goes into the norm before (after forward), after the
+  // sum, or inside.
   Tensor before_statistics(int64_t rows) const {
     return first_rows(buffers_.before_statistics, rows);
   }
   Tensor after_statistics(int64_t rows) const {
     return first_rows(buffers_.after_statistics, rows);
   }
-  // Of what went into a joint; x and branch were added, so the two share memory.
+  Tensor inside_statistics(int64_t rows) const {
+    return first_rows(buffers_.inside_statistics, rows);
+  }
+  // Of what went into a joint. Unless branch_apart(), x and branch were added, and the two share
+  // memory.
   struct Gradients {
     Tensor x;       // (N,C) of the stream before
     Tensor branch;  // (N,C)
@@ -76,13 +104,24 @@ class Joint {
   // `last`) and is overwritten, as d_normed is. The gradient of `residual` is shown where forward
   // showed `residual`.
   // d_normed_values (N,C): the gradient of what forward_values gave; empty where it gave nothing.
+  // d_branch (N,C): room for the branch's gradient where branch_apart().
   enum class Position { inner, last };
-  Gradients backward(const PassContext& pass, const std::vector<NormSite>& sites, Tensor d_stream,
-                     Tensor d_normed, ConstTensor d_normed_values, Position position,
-                     const JointSites& shown) const;
+  struct Rooms {
+    Tensor d_stream, d_normed, d_normed_values, d_branch;
+  };
+  Gradients backward(const PassContext& pass, const std::vector<NormSite>& sites,
+                     const Rooms& rooms, Position position, const JointSites& shown) const;
 
  private:
+  ConstTensor finish_branch(const PassContext& pass, const std::vector<NormSite>& sites,
+                            Tensor room) const;
+  void backward_before(const PassContext& pass, const std::vector<NormSite>& sites,
+                       const Rooms& rooms, Position position) const;
+  void backward_branch(const PassContext& pass, const std::vector<NormSite>& sites, Tensor d_branch,
+                       ConstTensor d_sum) const;
+
   JointNorms norms_;
+  JointFactors factors_;
   Buffers buffers_;
 };
 

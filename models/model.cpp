@@ -91,14 +91,15 @@ void Model::initialize(uint64_t seed, Tensor masters) {
     const Parameter& parameter = structure_.parameters[i];
     std::vector<double> values(static_cast<size_t>(parameter.value.elements()));
     switch (parameter.rule) {
-      case InitRule::zeros:
-        break;
-      case InitRule::ones:
-        std::fill(values.begin(), values.end(), 1.0);
+      case InitRule::constant:
+        std::fill(values.begin(), values.end(), parameter.start);
         break;
       case InitRule::normal:
         for (size_t e = 0; e < values.size(); ++e) {
-          values[e] = parameter.std * standard_normal(seed, i, static_cast<int64_t>(e));
+          const auto element = static_cast<int64_t>(e);
+          const bool last = element / parameter.value.columns() >= parameter.last_rows;
+          values[e] =
+              (last ? parameter.last_std : parameter.std) * standard_normal(seed, i, element);
         }
         break;
     }
@@ -158,10 +159,11 @@ void Model::forward_from(int64_t layer, ConstTensor x, const Batch& batch, Pass 
 
 // The transformer: x ← x + Attention(N(x)), x ← x + MLP(N(x)), wherever the joints put N.
 void Model::run_layers(const PassContext& pass, int64_t first) {
-  const Tensor branch = first_rows(structure_.temporaries.branch, rows_);
+  const Tensor room = first_rows(structure_.temporaries.branch, rows_);
   for (auto layer = static_cast<size_t>(first); layer < structure_.mlp.size(); ++layer) {
     const auto number = static_cast<int64_t>(layer);
     AttentionLayer& attention = structure_.attention[layer];
+    const Tensor branch = structure_.joints[2 * layer + 1].branch(room);
     if (pass.pass == Pass::decoding) {
       attention_decode(pass, attention, branch, attention_input(pass, layer));
     } else {
@@ -170,7 +172,7 @@ void Model::run_layers(const PassContext& pass, int64_t first) {
     finish_sublayer(pass, 2 * layer + 1, attention_branch_dropout(number),
                     ProbeSite::attention_out);
 
-    mlp_forward(pass, structure_.mlp[layer], branch,
+    mlp_forward(pass, structure_.mlp[layer], structure_.joints[2 * layer + 2].branch(room),
                 structure_.joints[2 * layer + 1].normed(rows_));
     finish_sublayer(pass, 2 * layer + 2, mlp_branch_dropout(number), ProbeSite::mlp_out);
   }
@@ -191,13 +193,14 @@ AttentionInput<ConstTensor> Model::attention_input(const PassContext& pass, size
 // What follows every sublayer: dropout of the branch, then the joint.
 void Model::finish_sublayer(const PassContext& pass, size_t joint, int64_t dropout,
                             ProbeSite site) {
-  const Tensor branch = first_rows(structure_.temporaries.branch, rows_);
+  const Tensor room = first_rows(structure_.temporaries.branch, rows_);
+  const Tensor branch = structure_.joints[joint].branch(room);
   pass.show(site, static_cast<int64_t>((joint - 1) / 2), branch);
   if (pass.dropout(dropout).probability > 0) {
     ops_.dropout(branch, branch, pass.batch, pass.dropout(dropout));
   }
   structure_.joints[joint].forward(pass, structure_.sites,
-                                   structure_.joints[joint - 1].residual(rows_), branch,
+                                   structure_.joints[joint - 1].residual(rows_), room,
                                    sites_shown(joint));
 }
 
@@ -259,8 +262,9 @@ void Model::backward(const Batch& batch, const BucketDone& bucket_done, Probe* p
   Joint::Gradients gradients;
   const auto pass_joint = [&](size_t joint, Joint::Position position) {
     const Joint& here = structure_.joints[joint];
-    gradients = here.backward(pass, structure_.sites, d_stream, d_normed,
-                              here.values_apart(structure_.sites) ? d_normed_values : Tensor{},
+    const Tensor d_values = here.values_apart(structure_.sites) ? d_normed_values : Tensor{};
+    gradients = here.backward(pass, structure_.sites,
+                              {d_stream, d_normed, d_values, first_rows(room.d_branch, rows_)},
                               position, sites_shown(joint));
   };
   // Of the branch before its dropout.
@@ -327,6 +331,7 @@ void Model::add_norm_stds(const Batch& batch) {
                   batch.lengths, structure_.sites[*site].special(pass));
   };
   for (const Joint& joint : structure_.joints) {
+    add(joint.norms().inside, joint.inside_statistics(rows_));
     add(joint.norms().after, joint.after_statistics(rows_));
     add(joint.norms().before, joint.before_statistics(rows_));
     // Queries, keys and values read one stream, and may have other special tokens.

@@ -16,7 +16,7 @@ class NameMap {
   // A whole parameter; vectors have shape (n) in files.
   void whole(const std::string& file_name, const std::string& name) {
     const Parameter& whole = parameter(name);
-    if (whole.rule == InitRule::normal) {
+    if (whole.rule == InitRule::normal) {  // a matrix
       rows(file_name, name, 0, whole.value.rows());
     } else {
       elements(file_name, name, 0, whole.value.columns());

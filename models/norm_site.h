@@ -33,15 +33,30 @@ struct NormState {
 };
 
 // The norm before attention is two, which share gain and bias: one for queries and keys, one for
-// values. A norm after attention (`attention`) is one.
-enum class NormRole { attention, attention_qk, attention_v, mlp, final };
+// values. A norm after the sum (`attention`) is one, and so are those of branches (`…_output`) and
+// of the embedding.
+enum class NormRole {
+  embedding,
+  attention,
+  attention_qk,
+  attention_v,
+  attention_output,
+  mlp,
+  mlp_output,
+  final
+};
 
 struct NormSite {
   NormRole role = NormRole::attention;
-  int64_t layer = 0;  // counts from 0; −1 for the final norm
+  int64_t layer = 0;  // counts from 0; −1 for the embedding's norm and the final one
   int gain = -1;      // indices into the parameter list
   int bias = -1;      // −1: none (rmsnorm)
+  int slope = -1;     // dyt, derf
+  int shift = -1;     // derf
   double scale = 1;   // a constant factor of the output
+  // The same of the input x. Its statistics are those of x alone: N(c·x) = (x − mean)/√(var +
+  // ε/c²).
+  double input_scale = 1;
   NormState state;
   Tensor on_device;  // (1,3) {gate, 1/σ, 1/σ of special tokens} in statistics_type()
 
@@ -54,11 +69,20 @@ struct NormSite {
     return {pass.config.norm.kind,
             pass.value(gain),
             pass.value(bias),
-            pass.config.norm.epsilon,
+            pass.config.norm.epsilon / (input_scale * input_scale),
             scale,
             state.live() ? ConstTensor{} : ConstTensor{on_device},
             state.live() ? SpecialTokens{} : special(pass)};
   }
+  ElementwiseNorm elementwise(const PassContext& pass) const;
+
+  // sum (N,C) = residual + branch (which may be empty), then normed = N(sum), with its statistics
+  // (N,2); as residual_norm_forward of Ops. An elementwise norm has no statistics.
+  void forward(const PassContext& pass, Tensor sum, Tensor normed, Tensor statistics,
+               ConstTensor residual, ConstTensor branch) const;
+  // d_sum = N'(d_normed) + d_residual (which may be empty); accumulates the parameters' gradients.
+  void backward(const PassContext& pass, Tensor d_sum, ConstTensor d_normed, ConstTensor d_residual,
+                ConstTensor sum, ConstTensor statistics) const;
 };
 
 }  // namespace normlab

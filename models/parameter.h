@@ -9,7 +9,7 @@
 
 namespace normlab {
 
-enum class InitRule { normal, ones, zeros };
+enum class InitRule { normal, constant };
 
 struct Parameter {
   std::string name;     // "layers.3.attention.qkv.weight"
@@ -17,8 +17,12 @@ struct Parameter {
   Tensor gradient;      // in the type of gradients; empty in a model for inference
   bool decays = false;  // matrices and embeddings; biases and norms never
   int64_t layer = -1;   // −1: embedding, final norm, head
-  InitRule rule = InitRule::zeros;
-  double std = 0;  // of InitRule::normal
+  InitRule rule = InitRule::constant;
+  double start = 0;  // of InitRule::constant
+  double std = 0;    // of InitRule::normal,
+  // and that of the rows from last_rows on: a packed matrix's values may have another.
+  int64_t last_rows = 0;
+  double last_std = 0;
   int bucket = 0;
   // Place in the flat arenas of values, gradients and moments, in elements (with padding).
   int64_t arena_offset = 0;

@@ -11,8 +11,14 @@ std::string norm_prefix(const NormSite& site) {
     case NormRole::attention_qk:
     case NormRole::attention_v:
       return "layers." + std::to_string(site.layer) + ".attention.norm";
+    case NormRole::attention_output:
+      return "layers." + std::to_string(site.layer) + ".attention.output_norm";
     case NormRole::mlp:
       return "layers." + std::to_string(site.layer) + ".mlp.norm";
+    case NormRole::mlp_output:
+      return "layers." + std::to_string(site.layer) + ".mlp.output_norm";
+    case NormRole::embedding:
+      return "embedding.norm";
     case NormRole::final:
       return "final.norm";
   }
@@ -24,8 +30,12 @@ size_t add_site(ModelStructure& structure, const PlannedNorm& planned) {
   site.role = planned.role;
   site.layer = planned.layer;
   site.scale = planned.scale;
-  site.gain = find_parameter(structure.parameters, norm_prefix(site) + ".gain");
-  site.bias = find_parameter_or_none(structure.parameters, norm_prefix(site) + ".bias");
+  site.input_scale = planned.input_scale;
+  const std::string prefix = norm_prefix(site);
+  site.gain = find_parameter(structure.parameters, prefix + ".gain");
+  site.bias = find_parameter_or_none(structure.parameters, prefix + ".bias");
+  site.slope = find_parameter_or_none(structure.parameters, prefix + ".slope");
+  site.shift = find_parameter_or_none(structure.parameters, prefix + ".shift");
   structure.sites.push_back(site);
   return structure.sites.size() - 1;
 }
@@ -39,6 +49,29 @@ std::optional<size_t> add_values_site(ModelStructure& structure, size_t queries)
   return structure.sites.size() - 1;
 }
 
+// The constants of joint `number`, and what is learnt of the sublayer that it follows.
+JointFactors factors_of(const ModelStructure& structure, const PlannedJoint& planned,
+                        size_t number) {
+  JointFactors factors{planned.skip_scale, planned.branch_scale};
+  if (number == 0) return factors;
+  const std::string layer = "layers." + std::to_string((number - 1) / 2);
+  const std::string sublayer = number % 2 == 1 ? ".attention" : ".mlp";
+  factors.learnt = find_parameter_or_none(structure.parameters, layer + sublayer + ".branch_scale");
+  factors.gate = find_parameter_or_none(structure.parameters, layer + ".gpas");
+  return factors;
+}
+
+JointNorms add_sites(ModelStructure& structure, const PlannedJoint& planned) {
+  JointNorms norms;
+  if (planned.inside) norms.inside = add_site(structure, *planned.inside);
+  if (planned.after) norms.after = add_site(structure, *planned.after);
+  if (planned.before) {
+    norms.before = add_site(structure, *planned.before);
+    norms.values = add_values_site(structure, *norms.before);
+  }
+  return norms;
+}
+
 // Rows of logits that exist at a time: the whole (N,V) would dwarf every other activation. A
 // function of the shapes alone; threads do not move the bits.
 int64_t logits_chunk_rows(int64_t vocabulary, int64_t rows) {
@@ -50,7 +83,7 @@ int64_t logits_chunk_rows(int64_t vocabulary, int64_t rows) {
 void lay_out_joints(ModelStructure& structure, Arena& arena, const ModelConfig& config,
                     const Workload& workload, DType working_type, DType statistics_type) {
   const auto lay_out_joint = [&](Joint& joint) {
-    joint.use(joint.lay_out(arena, workload.rows(), config.width, working_type, statistics_type));
+    joint.use(joint.lay_out(arena, workload.rows(), config, working_type, statistics_type));
   };
   if (workload.purpose == Purpose::training) {
     for (Joint& joint : structure.joints) lay_out_joint(joint);
@@ -89,7 +122,10 @@ void lay_out_temporaries(ModelStructure& structure, Arena& arena, const ModelCon
     room.d_stream = arena.take(working_type, {rows, config.width});
     room.d_normed = arena.take(working_type, {rows, config.width});
     if (apart) room.d_normed_values = arena.take(working_type, {rows, config.width});
-    room.d_branch = config.dropout > 0 ? arena.take(working_type, {rows, config.width}) : Tensor{};
+    const bool branch_apart =
+        config.dropout > 0 || std::any_of(structure.joints.begin(), structure.joints.end(),
+                                          [](const Joint& joint) { return joint.branch_apart(); });
+    if (branch_apart) room.d_branch = arena.take(working_type, {rows, config.width});
   }
   // Of these, one group at a time is in use.
   const Arena::Mark base = arena.mark();
@@ -113,13 +149,8 @@ ModelStructure make_structure(const ModelConfig& config) {
   structure.parameters = parameter_list(config);
   structure.buckets = assign_buckets(structure.parameters, config.layers);
   for (const PlannedJoint& planned : norm_plan(config.norm, config.layers)) {
-    JointNorms norms;
-    if (planned.after) norms.after = add_site(structure, *planned.after);
-    if (planned.before) {
-      norms.before = add_site(structure, *planned.before);
-      norms.values = add_values_site(structure, *norms.before);
-    }
-    structure.joints.emplace_back(norms);
+    const JointNorms norms = add_sites(structure, planned);
+    structure.joints.emplace_back(norms, factors_of(structure, planned, structure.joints.size()));
   }
   for (int64_t layer = 0; layer < config.layers; ++layer) {
     structure.attention.push_back(make_attention_layer(structure.parameters, layer));

@@ -31,7 +31,7 @@ struct ModelStructure {
     Tensor d_normed;  // (N,C) of a sublayer's input
     // (N,C) the same of attention's values, where their norm differs from that of queries and keys
     Tensor normed_values, d_normed_values;
-    Tensor d_branch;  // (N,C) of a branch under dropout
+    Tensor d_branch;  // (N,C) of a branch under dropout, or one that a joint changes
     AttentionGradients attention;
     MlpGradients mlp;
     Tensor logits;  // (rows of a chunk, V); then their gradient

@@ -22,7 +22,7 @@ inline void scatter(Model& model) {
     const Parameter& parameter = model.parameters()[i];
     std::vector<float> values(static_cast<size_t>(parameter.value.elements()));
     for (size_t e = 0; e < values.size(); ++e) {
-      values[e] = (parameter.rule == InitRule::ones ? 1.f : 0.f) + 0.5f * spread(i, e);
+      values[e] = (parameter.start != 0 ? 1.f : 0.f) + 0.5f * spread(i, e);
     }
     upload_floats(model.ops(), parameter.value, values);
   }

@@ -86,7 +86,7 @@ TEST_CASE("optimizer in bf16: masters begin as the values and updates too small 
   Trained trained(Precision::bf16);
   CHECK(Optimizer(trained.small.model, {}).masters());
   const Tensor gain = trained.small.model.parameters()[2].value;
-  REQUIRE(trained.small.model.parameters()[2].rule == InitRule::ones);
+  REQUIRE(trained.small.model.parameters()[2].rule == InitRule::constant);
   const auto values = [&] { return download_floats(*trained.small.ops, gain); };
   REQUIRE(values() == std::vector<float>(16, 1.0f));
   // A fortieth of what bf16 tells from 1.

@@ -1,6 +1,7 @@
 // Which joint holds which norm.
 #include "models/norm_plan.h"
 
+#include <cmath>
 #include <map>
 
 #include "catch.h"
@@ -10,16 +11,21 @@
 namespace normlab {
 namespace {
 
-// "attention 0, mlp 0" for the norms after and before, "-" for none.
+// "attention 0, mlp 0" for the norms after and before, "-" for none; "output 0 > …" for one inside.
 std::string described(const std::optional<PlannedNorm>& norm) {
   if (!norm) return "-";
   switch (norm->role) {
+    case NormRole::embedding:
+      return "embedding " + std::to_string(norm->layer);
     case NormRole::attention:
       return "attention " + std::to_string(norm->layer);
     case NormRole::attention_qk:
       return "qk " + std::to_string(norm->layer);
     case NormRole::attention_v:
       return "v " + std::to_string(norm->layer);
+    case NormRole::attention_output:
+    case NormRole::mlp_output:
+      return "output " + std::to_string(norm->layer);
     case NormRole::mlp:
       return "mlp " + std::to_string(norm->layer);
     case NormRole::final:
@@ -31,9 +37,32 @@ std::string described(const std::optional<PlannedNorm>& norm) {
 std::vector<std::string> described(NormPlacement placement, int64_t layers) {
   std::vector<std::string> joints;
   for (const PlannedJoint& joint : norm_plan({.placement = placement}, layers)) {
-    joints.push_back(described(joint.after) + ", " + described(joint.before));
+    joints.push_back((joint.inside ? described(joint.inside) + " > " : "") +
+                     described(joint.after) + ", " + described(joint.before));
   }
   return joints;
+}
+
+// How the layers of a placement are built, a letter each.
+std::string blocks(NormPlacement placement, int64_t layers, int64_t post_layers = 1) {
+  std::string letters;
+  for (int64_t layer = 0; layer < layers; ++layer) {
+    switch (block_of({.placement = placement, .post_layers = post_layers}, layer)) {
+      case Block::pre:
+        letters += 'p';
+        break;
+      case Block::post:
+        letters += 'o';
+        break;
+      case Block::sandwich:
+        letters += 's';
+        break;
+      case Block::none:
+        letters += '-';
+        break;
+    }
+  }
+  return letters;
 }
 
 }  // namespace
@@ -51,6 +80,72 @@ TEST_CASE("norm_plan: post puts each norm after its sublayer's sum, and keeps th
 
 TEST_CASE("norm_plan: none has the joints and no norm") {
   CHECK(described(NormPlacement::none, 2) == std::vector<std::string>(5, "-, -"));
+}
+
+TEST_CASE("norm_plan: sandwich has a norm of each branch, peri one of the embedding too") {
+  CHECK(described(NormPlacement::sandwich, 1) ==
+        std::vector<std::string>{"-, qk 0", "output 0 > -, mlp 0", "output 0 > -, final -1"});
+  CHECK(described(NormPlacement::peri, 1) == std::vector<std::string>{"embedding -1, qk 0",
+                                                                      "output 0 > -, mlp 0",
+                                                                      "output 0 > -, final -1"});
+}
+
+TEST_CASE("norm_plan: where a post layer meets a pre layer, a norm stands after and one before") {
+  CHECK(described(NormPlacement::mix, 2) == std::vector<std::string>{"-, -", "attention 0, -",
+                                                                     "mlp 0, qk 1", "-, mlp 1",
+                                                                     "-, final -1"});
+}
+
+TEST_CASE("norm_plan: the alternating orders are those of LayerNorm-Scaling's code") {
+  CHECK(blocks(NormPlacement::mix, 5, 3) == "ooopp");
+  CHECK(blocks(NormPlacement::pre_post, 9) == "pppppppoo");
+  CHECK(blocks(NormPlacement::pre_sandwich, 9) == "pppppppss");
+  CHECK(blocks(NormPlacement::post_pre_post_pre, 9) == "ooopooopo");
+  CHECK(blocks(NormPlacement::pre_post_pre_post, 9) == "pppopppop");
+}
+
+TEST_CASE("norm_plan: DeepNorm's skip factor follows the layers, the reference's does not") {
+  for (const int64_t layers : {3, 12, 24}) {
+    const std::vector<PlannedJoint> right =
+        norm_plan({.placement = NormPlacement::deepnorm}, layers);
+    const std::vector<PlannedJoint> reference =
+        norm_plan({.placement = NormPlacement::deepnorm_reference}, layers);
+    CHECK(right.front().skip_scale == 1);
+    for (size_t i = 1; i < right.size(); ++i) {
+      CHECK(std::pow(right[i].skip_scale, 4) == Approx(2.0 * static_cast<double>(layers)));
+      CHECK(reference[i].skip_scale == Approx(2.8284271247461903));
+      CHECK(right[i].branch_scale == 1);
+    }
+  }
+}
+
+TEST_CASE("norm_plan: LayerNorm Scaling divides by the root of the layer, counted from 1") {
+  const auto scales = [](LnsPosition position, LnsSublayers sublayers) {
+    return norm_plan(
+        {.placement = NormPlacement::lns, .lns_position = position, .lns_sublayers = sublayers}, 4);
+  };
+  const double root = 1 / std::sqrt(3.0);  // of layer 2
+  const auto norm = scales(LnsPosition::after_norm, LnsSublayers::both);
+  CHECK(norm[0].before->scale == 1);
+  CHECK(norm[4].before->scale == root);
+  CHECK(norm[5].before->scale == root);
+  CHECK(norm[8].before->scale == 1);  // the final norm
+  const auto input = scales(LnsPosition::before_norm, LnsSublayers::both);
+  CHECK(input[4].before->input_scale == root);
+  CHECK(input[4].before->scale == 1);
+  const auto branch = scales(LnsPosition::after_sublayer, LnsSublayers::both);
+  CHECK(branch[5].branch_scale == root);
+  CHECK(branch[6].branch_scale == root);
+  CHECK(branch[6].skip_scale == 1);
+  const auto residual = scales(LnsPosition::after_residual, LnsSublayers::both);
+  CHECK(residual[5].branch_scale == root);
+  CHECK(residual[5].skip_scale == root);
+  const auto attention = scales(LnsPosition::after_norm, LnsSublayers::attention);
+  CHECK(attention[4].before->scale == root);
+  CHECK(attention[5].before->scale == 1);
+  const auto mlp = scales(LnsPosition::after_norm, LnsSublayers::mlp);
+  CHECK(mlp[4].before->scale == 1);
+  CHECK(mlp[5].before->scale == root);
 }
 
 TEST_CASE("norm_plan: every norm appears exactly once, unscaled") {

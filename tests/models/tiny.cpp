@@ -50,7 +50,9 @@ std::vector<TinyCase> tiny_cases() {
                               {"gpt2 long", tiny_gpt2(), 1, 70},
                               {"llama long", tiny_llama(), 1, 70},
                               {"gpt2 without norms, the head biased", tiny_gpt2()},
-                              {"llama without norms, tied", tiny_llama()}};
+                              {"llama without norms, tied", tiny_llama()},
+                              {"llama sandwich, layerscale", tiny_llama()},
+                              {"gpt2 deepnorm of derf, skipinit", tiny_gpt2()}};
   cases[2].config.norm.placement = NormPlacement::post;
   cases[2].config.tie_embeddings = false;
   ModelConfig& post = cases[3].config;
@@ -76,6 +78,55 @@ std::vector<TinyCase> tiny_cases() {
   folded.head_bias = true;
   cases[10].config.norm.placement = NormPlacement::none;
   cases[10].config.tie_embeddings = true;
+  cases[11].config.norm.placement = NormPlacement::sandwich;
+  cases[11].config.norm.branch = BranchScale::layerscale;
+  NormConfig& deep = cases[12].config.norm;
+  deep.kind = NormKind::derf;
+  deep.placement = NormPlacement::deepnorm;
+  deep.branch = BranchScale::skipinit;
+  return cases;
+}
+
+std::vector<TinyCase> placement_cases() {
+  std::vector<TinyCase> cases;
+  const auto add = [&](const std::string& name, ModelConfig config, NormPlacement placement,
+                       int64_t layers = 3) -> NormConfig& {
+    config.norm.placement = placement;
+    config.layers = layers;
+    cases.push_back({name, config, 2, layers > 3 ? 5 : 11});
+    return cases.back().config.norm;
+  };
+  add("llama deepnorm", tiny_llama(), NormPlacement::deepnorm);
+  add("gpt2 deepnorm_reference", tiny_gpt2(), NormPlacement::deepnorm_reference);
+  add("llama mix", tiny_llama(), NormPlacement::mix).post_layers = 2;
+  add("llama sandwich", tiny_llama(), NormPlacement::sandwich);
+  add("gpt2 peri", tiny_gpt2(), NormPlacement::peri);
+  add("llama lns", tiny_llama(), NormPlacement::lns);
+  add("gpt2 lns", tiny_gpt2(), NormPlacement::lns);
+  add("gpt2 lns before_norm", tiny_gpt2(), NormPlacement::lns).lns_position =
+      LnsPosition::before_norm;
+  add("llama lns after_sublayer", tiny_llama(), NormPlacement::lns).lns_position =
+      LnsPosition::after_sublayer;
+  add("llama lns after_residual", tiny_llama(), NormPlacement::lns).lns_position =
+      LnsPosition::after_residual;
+  add("llama lns of attention", tiny_llama(), NormPlacement::lns).lns_sublayers =
+      LnsSublayers::attention;
+  add("llama lns of the MLP", tiny_llama(), NormPlacement::lns).lns_sublayers = LnsSublayers::mlp;
+  add("llama pre_post", tiny_llama(), NormPlacement::pre_post, 8);
+  add("llama pre_sandwich", tiny_llama(), NormPlacement::pre_sandwich, 8);
+  add("llama post_pre_post_pre", tiny_llama(), NormPlacement::post_pre_post_pre, 5);
+  add("llama pre_post_pre_post", tiny_llama(), NormPlacement::pre_post_pre_post, 5);
+  add("llama layerscale", tiny_llama(), NormPlacement::pre).branch = BranchScale::layerscale;
+  add("gpt2 skipinit", tiny_gpt2(), NormPlacement::pre).branch = BranchScale::skipinit;
+  add("llama sandwich, layerscale", tiny_llama(), NormPlacement::sandwich).branch =
+      BranchScale::layerscale;
+  add("llama deepnorm, skipinit", tiny_llama(), NormPlacement::deepnorm).branch =
+      BranchScale::skipinit;
+  add("llama dyt", tiny_llama(), NormPlacement::pre).kind = NormKind::dyt;
+  add("gpt2 derf, peri", tiny_gpt2(), NormPlacement::peri).kind = NormKind::derf;
+  add("llama dyt, lns", tiny_llama(), NormPlacement::lns).kind = NormKind::dyt;
+  add("llama derf, post", tiny_llama(), NormPlacement::post).kind = NormKind::derf;
+  add("llama gpas", tiny_llama(), NormPlacement::pre).gpas = true;
   return cases;
 }
 
@@ -123,7 +174,7 @@ void TinyModel::fill(uint64_t seed) {
     const Parameter& parameter = model.parameters()[i];
     std::vector<double> values(static_cast<size_t>(parameter.value.elements()));
     for (size_t e = 0; e < values.size(); ++e) {
-      const bool gain = parameter.rule == InitRule::ones;
+      const bool gain = parameter.start != 0;
       values[e] = gain ? 0.5 + uniform(seed, i, e) : 0.2 * normal_number(seed, i, e);
     }
     write(parameter.value, values);

@@ -26,6 +26,10 @@ ModelConfig tiny_llama();
 // biased or not, and sequences longer than a block of attention.
 std::vector<TinyCase> tiny_cases();
 
+// Every placement and what may stand beside one; alternating orders have layers enough to change.
+// All but the last can be checked by differences: GPAS's gradient is none of its forward's.
+std::vector<TinyCase> placement_cases();
+
 // Token ids and targets in host memory, (batch, tokens).
 struct HostBatch {
   int64_t batch = 0;
