@@ -75,6 +75,22 @@ constexpr Scalar silu_derivative(Scalar x) {
   return s * (1 + x * (1 - s));
 }
 
+// f(u) of an elementwise norm and its derivative: tanh (dyt) or the error function (derf).
+template <typename Scalar>
+struct Squashed {
+  Scalar value;
+  Scalar slope;
+};
+template <typename Scalar>
+inline Squashed<Scalar> squashed_tanh(Scalar u) {
+  const Scalar value = std::tanh(u);
+  return {value, (1 - value) * (1 + value)};
+}
+template <typename Scalar>
+inline Squashed<Scalar> squashed_erf(Scalar u) {
+  return {std::erf(u), Scalar(1.12837916709551257390) * exponential(-u * u)};  // 2/√π
+}
+
 // One element of an AdamW (decoupled) or Adam (coupled) update; Kingma & Ba 2015, algorithm 1, and
 // Loshchilov & Hutter 2019, algorithm 2, with PyTorch's order of operations.
 template <typename Scalar>

@@ -35,6 +35,9 @@ class ForwardingOps : public Ops {
   void zero(Tensor y) override { ops_.zero(y); }
   void copy(Tensor y, ConstTensor x) override { ops_.copy(y, x); }
   void add(Tensor y, ConstTensor a, ConstTensor b) override { ops_.add(y, a, b); }
+  void scaled_sum(Tensor y, ConstTensor a, ConstTensor b, const SumFactors& factors) override {
+    ops_.scaled_sum(y, a, b, factors);
+  }
   void embedding_forward(Tensor x, ConstTensor tokens, ConstTensor token_table,
                          ConstTensor position_table, int64_t first_position) override {
     ops_.embedding_forward(x, tokens, token_table, position_table, first_position);
@@ -51,6 +54,27 @@ class ForwardingOps : public Ops {
                               ConstTensor d_residual, ConstTensor sum, ConstTensor statistics,
                               const Norm& norm) override {
     ops_.residual_norm_backward(d_sum, d_gain, d_bias, d_normed, d_residual, sum, statistics, norm);
+  }
+  void elementwise_norm_forward(Tensor y, ConstTensor x, const ElementwiseNorm& norm) override {
+    ops_.elementwise_norm_forward(y, x, norm);
+  }
+  void elementwise_norm_backward(Tensor d_x, const ElementwiseNormGradients& d_parameters,
+                                 ConstTensor d_y, ConstTensor d_residual, ConstTensor x,
+                                 const ElementwiseNorm& norm) override {
+    ops_.elementwise_norm_backward(d_x, d_parameters, d_y, d_residual, x, norm);
+  }
+  void scale_forward(Tensor y, ConstTensor x, ConstTensor factor) override {
+    ops_.scale_forward(y, x, factor);
+  }
+  void scale_backward(Tensor d_x, Tensor d_factor, ConstTensor d_y, ConstTensor x,
+                      ConstTensor factor) override {
+    ops_.scale_backward(d_x, d_factor, d_y, x, factor);
+  }
+  void gpas_forward(Tensor y, ConstTensor x, ConstTensor gate) override {
+    ops_.gpas_forward(y, x, gate);
+  }
+  void gpas_backward(Tensor d_gate, ConstTensor d_y, ConstTensor x, ConstTensor gate) override {
+    ops_.gpas_backward(d_gate, d_y, x, gate);
   }
   void add_stds(Tensor sums, ConstTensor statistics, ConstTensor lengths,
                 const SpecialTokens& special) override {

@@ -93,8 +93,8 @@ struct SpecialTokens {
 // one lies between. `scale` is LayerNorm Scaling's 1/√l ("The Curse of Depth", eq. 4), else 1.
 struct Norm {
   NormKind kind = NormKind::layernorm;  // or rmsnorm
-  ConstTensor gain;  // (C)
-  ConstTensor bias;  // (C), or empty
+  ConstTensor gain;                     // (C)
+  ConstTensor bias;                     // (C), or empty
   double epsilon = 1e-5;
   double scale = 1;
   // (3) {gate, 1/σ, 1/σ of special tokens} in statistics_type(), or empty: live. Only two where
@@ -103,14 +103,14 @@ struct Norm {
   SpecialTokens special;
 };
 
-// y = scale · (gain · f(slope · x + shift) + bias), f = tanh for dyt (Dynamic Tanh, Zhu et al. 2025)
-// and the error function for derf (Chen et al. 2025).
+// y = scale · (gain · f(slope · x + shift) + bias), f = tanh for dyt (Dynamic Tanh, Zhu et al.
+// 2025) and the error function for derf (Chen et al. 2025).
 struct ElementwiseNorm {
   NormKind kind = NormKind::dyt;  // or derf
-  ConstTensor gain;   // (1,C)
-  ConstTensor bias;   // (1,C)
-  ConstTensor slope;  // (1,1)
-  ConstTensor shift;  // (1,1), or empty: 0
+  ConstTensor gain;               // (1,C)
+  ConstTensor bias;               // (1,C)
+  ConstTensor slope;              // (1,1)
+  ConstTensor shift;              // (1,1), or empty: 0
   double scale = 1;
 };
 
@@ -232,8 +232,8 @@ class Ops {
                                          const ElementwiseNorm& norm) = 0;
 
   // --- Learnt factors of a branch and of the stream. x, y (N,C)
-  // y = factor · x, factor (1,C) one a column (LayerScale, Touvron et al. 2021), or (1,1) one for all
-  // (SkipInit, De & Smith 2020). y may be x.
+  // y = factor · x, factor (1,C) one a column (LayerScale, Touvron et al. 2021), or (1,1) one for
+  // all (SkipInit, De & Smith 2020). y may be x.
   virtual void scale_forward(Tensor y, ConstTensor x, ConstTensor factor) = 0;
   // d_x = factor · d_y, which may be d_y; d_factor += the sums of d_y · x. Deterministic.
   virtual void scale_backward(Tensor d_x, Tensor d_factor, ConstTensor d_y, ConstTensor x,

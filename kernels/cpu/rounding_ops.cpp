@@ -58,6 +58,10 @@ int64_t room_for(const Read& argument) { return floats_of_copy(argument.tensor);
 int64_t room_for(const Written& argument) { return floats_of_copy(argument.tensor); }
 int64_t room_for(const Updated& argument) { return floats_of_copy(argument.tensor); }
 int64_t room_for(const Norm& norm) { return floats_of_copy(norm.gain) + floats_of_copy(norm.bias); }
+int64_t room_for(const ElementwiseNorm& norm) {
+  return floats_of_copy(norm.gain) + floats_of_copy(norm.bias) + floats_of_copy(norm.slope) +
+         floats_of_copy(norm.shift);
+}
 template <typename Other>
 int64_t room_for(const Other&) {
   return 0;
@@ -87,6 +91,12 @@ class FloatCopies {
   Norm operator()(Norm norm) {
     norm.gain = (*this)(Read{norm.gain});
     norm.bias = (*this)(Read{norm.bias});
+    return norm;
+  }
+  ElementwiseNorm operator()(ElementwiseNorm norm) {
+    for (ConstTensor* part : {&norm.gain, &norm.bias, &norm.slope, &norm.shift}) {
+      *part = (*this)(Read{*part});
+    }
     return norm;
   }
   template <typename Other>
@@ -144,6 +154,10 @@ void RoundingOps::add(Tensor y, ConstTensor a, ConstTensor b) {
   run(&Ops::add, Written{y}, Read{a}, Read{b});
 }
 
+void RoundingOps::scaled_sum(Tensor y, ConstTensor a, ConstTensor b, const SumFactors& factors) {
+  run(&Ops::scaled_sum, Written{y}, Read{a}, Read{b}, factors);
+}
+
 void RoundingOps::embedding_forward(Tensor x, ConstTensor tokens, ConstTensor token_table,
                                     ConstTensor position_table, int64_t first_position) {
   run(&Ops::embedding_forward, Written{x}, tokens, Read{token_table}, Read{position_table},
@@ -175,6 +189,35 @@ void RoundingOps::residual_norm_backward(Tensor d_sum, Tensor d_gain, Tensor d_b
                                          const Norm& norm) {
   run(&Ops::residual_norm_backward, Written{d_sum}, d_gain, d_bias, Read{d_normed},
       Read{d_residual}, Read{sum}, statistics, norm);
+}
+
+void RoundingOps::elementwise_norm_forward(Tensor y, ConstTensor x, const ElementwiseNorm& norm) {
+  run(&Ops::elementwise_norm_forward, Written{y}, Read{x}, norm);
+}
+
+void RoundingOps::elementwise_norm_backward(Tensor d_x,
+                                            const ElementwiseNormGradients& d_parameters,
+                                            ConstTensor d_y, ConstTensor d_residual, ConstTensor x,
+                                            const ElementwiseNorm& norm) {
+  run(&Ops::elementwise_norm_backward, Written{d_x}, d_parameters, Read{d_y}, Read{d_residual},
+      Read{x}, norm);
+}
+
+void RoundingOps::scale_forward(Tensor y, ConstTensor x, ConstTensor factor) {
+  run(&Ops::scale_forward, Written{y}, Read{x}, Read{factor});
+}
+
+void RoundingOps::scale_backward(Tensor d_x, Tensor d_factor, ConstTensor d_y, ConstTensor x,
+                                 ConstTensor factor) {
+  run(&Ops::scale_backward, Written{d_x}, d_factor, Read{d_y}, Read{x}, Read{factor});
+}
+
+void RoundingOps::gpas_forward(Tensor y, ConstTensor x, ConstTensor gate) {
+  run(&Ops::gpas_forward, Written{y}, Read{x}, Read{gate});
+}
+
+void RoundingOps::gpas_backward(Tensor d_gate, ConstTensor d_y, ConstTensor x, ConstTensor gate) {
+  run(&Ops::gpas_backward, d_gate, Read{d_y}, Read{x}, Read{gate});
 }
 
 void RoundingOps::add_std_loss(Tensor d_x, ConstTensor x, ConstTensor statistics,

@@ -20,6 +20,7 @@ class RoundingOps final : public ForwardingOps {
   bool has_masters() const override { return true; }
 
   void add(Tensor y, ConstTensor a, ConstTensor b) override;
+  void scaled_sum(Tensor y, ConstTensor a, ConstTensor b, const SumFactors& factors) override;
 
   void embedding_forward(Tensor x, ConstTensor tokens, ConstTensor token_table,
                          ConstTensor position_table, int64_t first_position) override;
@@ -31,6 +32,17 @@ class RoundingOps final : public ForwardingOps {
   void residual_norm_backward(Tensor d_sum, Tensor d_gain, Tensor d_bias, ConstTensor d_normed,
                               ConstTensor d_residual, ConstTensor sum, ConstTensor statistics,
                               const Norm& norm) override;
+
+  void elementwise_norm_forward(Tensor y, ConstTensor x, const ElementwiseNorm& norm) override;
+  void elementwise_norm_backward(Tensor d_x, const ElementwiseNormGradients& d_parameters,
+                                 ConstTensor d_y, ConstTensor d_residual, ConstTensor x,
+                                 const ElementwiseNorm& norm) override;
+
+  void scale_forward(Tensor y, ConstTensor x, ConstTensor factor) override;
+  void scale_backward(Tensor d_x, Tensor d_factor, ConstTensor d_y, ConstTensor x,
+                      ConstTensor factor) override;
+  void gpas_forward(Tensor y, ConstTensor x, ConstTensor gate) override;
+  void gpas_backward(Tensor d_gate, ConstTensor d_y, ConstTensor x, ConstTensor gate) override;
 
   void add_std_loss(Tensor d_x, ConstTensor x, ConstTensor statistics, ConstTensor tokens,
                     ConstTensor lengths, const StdLoss& settings) override;

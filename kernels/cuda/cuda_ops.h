@@ -58,6 +58,7 @@ class CudaOps final : public Ops {
   void zero(Tensor y) override;
   void copy(Tensor y, ConstTensor x) override;
   void add(Tensor y, ConstTensor a, ConstTensor b) override;
+  void scaled_sum(Tensor y, ConstTensor a, ConstTensor b, const SumFactors& factors) override;
 
   void embedding_forward(Tensor x, ConstTensor tokens, ConstTensor token_table,
                          ConstTensor position_table, int64_t first_position) override;
@@ -69,6 +70,17 @@ class CudaOps final : public Ops {
   void residual_norm_backward(Tensor d_sum, Tensor d_gain, Tensor d_bias, ConstTensor d_normed,
                               ConstTensor d_residual, ConstTensor sum, ConstTensor statistics,
                               const Norm& norm) override;
+
+  void elementwise_norm_forward(Tensor y, ConstTensor x, const ElementwiseNorm& norm) override;
+  void elementwise_norm_backward(Tensor d_x, const ElementwiseNormGradients& d_parameters,
+                                 ConstTensor d_y, ConstTensor d_residual, ConstTensor x,
+                                 const ElementwiseNorm& norm) override;
+
+  void scale_forward(Tensor y, ConstTensor x, ConstTensor factor) override;
+  void scale_backward(Tensor d_x, Tensor d_factor, ConstTensor d_y, ConstTensor x,
+                      ConstTensor factor) override;
+  void gpas_forward(Tensor y, ConstTensor x, ConstTensor gate) override;
+  void gpas_backward(Tensor d_gate, ConstTensor d_y, ConstTensor x, ConstTensor gate) override;
 
   void add_stds(Tensor sums, ConstTensor statistics, ConstTensor lengths,
                 const SpecialTokens& special) override;
@@ -121,6 +133,12 @@ class CudaOps final : public Ops {
   // target (n, f32) += Σ over blocks of partials[block·stride + first + column], in order.
   void add_partials(Tensor target, const Scratch<float>& partials, int64_t blocks, int64_t stride,
                     int64_t first);
+  // target (1, f32) += the sum over `columns` columns of the same partials.
+  void add_total(Tensor target, const Scratch<float>& partials, int64_t blocks, int64_t stride,
+                 int64_t first, int64_t columns);
+  // Of the columns of a·b (N,C), one partial for each of product_blocks(N) blocks.
+  int64_t product_blocks(int64_t rows) const;
+  void sum_products(const Scratch<float>& partials, ConstTensor a, ConstTensor b);
   // Sums of the columns of d_y (N,O), added to d_bias (O).
   void add_column_sums(Tensor d_bias, ConstTensor d_y);
   void prepare_rotations(int64_t positions, int64_t head_size, double base);

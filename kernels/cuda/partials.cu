@@ -1,6 +1,6 @@
 // The second half of every sum over rows: blocks' partials, added up in order.
 #include "kernels/cuda/cuda_ops.h"
-#include "kernels/cuda/reduce.h"
+#include "kernels/cuda/partials.h"
 
 namespace normlab {
 namespace {
@@ -34,7 +34,20 @@ __global__ void __launch_bounds__(kColumns* kShares)
   target[column] += sum;
 }
 
+__global__ void __launch_bounds__(kTotalThreads)
+    add_total_kernel(float* target, Scratch<float> partials, PartialColumns columns) {
+  const float sum = total_of(partials, columns);
+  if (threadIdx.x == 0) target[0] += sum;
+}
+
 }  // namespace
+
+template <typename Working>
+void CudaOps<Working>::add_total(Tensor target, const Scratch<float>& partials, int64_t blocks,
+                                 int64_t stride, int64_t first, int64_t columns) {
+  launch("add_total", add_total_kernel, {dim3(1), dim3(kTotalThreads), kTotalBytes, stream_},
+         target.as<float>(), partials, PartialColumns{blocks, stride, first, columns});
+}
 
 template <typename Working>
 void CudaOps<Working>::add_partials(Tensor target, const Scratch<float>& partials, int64_t blocks,
@@ -48,6 +61,10 @@ void CudaOps<Working>::add_partials(Tensor target, const Scratch<float>& partial
          first, columns);
 }
 
+template void CudaOps<float>::add_total(Tensor, const Scratch<float>&, int64_t, int64_t, int64_t,
+                                        int64_t);
+template void CudaOps<BFloat16>::add_total(Tensor, const Scratch<float>&, int64_t, int64_t, int64_t,
+                                           int64_t);
 template void CudaOps<float>::add_partials(Tensor, const Scratch<float>&, int64_t, int64_t,
                                            int64_t);
 template void CudaOps<BFloat16>::add_partials(Tensor, const Scratch<float>&, int64_t, int64_t,
