@@ -2,7 +2,7 @@
 #include <chrono>
 #include <nlohmann/json.hpp>
 
-#include "engine/analysis/depth_report.h"
+#include "engine/analysis/depth_page.h"
 #include "engine/files.h"
 #include "engine/log.h"
 #include "tools/main.h"
@@ -81,7 +81,8 @@ int analyze_depth(const Options& options) {
   const std::string json = to_json(report).dump(2) + "\n";
   if (!options.out.empty()) {
     write_file_atomically(options.out + "/depth.json", json);
-    log.say("written to " + options.out + ": depth.json");
+    write_file_atomically(options.out + "/depth.html", html(report));
+    log.say("written: " + options.out + "/depth.html and depth.json");
   }
   if (options.json) {
     std::cout << json;

@@ -87,16 +87,17 @@ class DepthMeasurement {
     result_.loss += sum_of_losses(batch);
     add_statistics(host);
     const int64_t rows = batch.tokens.elements();
+    const int64_t steps = takes_jacobian() ? 2 * layers_ : layers_;
     for (int64_t layer = 0; layer < layers_; ++layer) {
       model_.forward_from(layer + 1, keeper_.state(layer, rows), batch, Pass::evaluation);
       losses_without_[static_cast<size_t>(layer)] += sum_of_losses(batch);
-      report(host, layer + 1);
+      report(host, layer + 1, steps);
     }
     if (takes_jacobian()) {
       for (int64_t layer = 0; layer < layers_; ++layer) {
         jacobian_.add(layer, keeper_.state(layer, rows), norms_[static_cast<size_t>(layer)], batch,
                       host, result_.sequences);
-        report(host, layers_ + layer + 1);
+        report(host, layers_ + layer + 1, steps);
       }
       result_.jacobian_tokens += host.token_count;
     }
@@ -152,10 +153,10 @@ class DepthMeasurement {
     }
   }
 
-  // Within a batch: `done` of 2L layers left out or moved.
-  void report(const HostBatch& host, int64_t done) const {
+  // Within a batch: `done` of `steps` layers are left out or moved.
+  void report(const HostBatch& host, int64_t done, int64_t steps) const {
     if (!options_.progress) return;
-    const double share = static_cast<double>(done) / static_cast<double>(2 * layers_);
+    const double share = static_cast<double>(done) / static_cast<double>(steps);
     const double tokens =
         static_cast<double>(result_.tokens) + share * static_cast<double>(host.token_count);
     options_.progress(std::min(1.0, tokens / static_cast<double>(expected_tokens_)));

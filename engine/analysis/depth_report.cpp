@@ -55,9 +55,10 @@ ordered_json jacobian_json(const DepthReport& report) {
 
 FittedRecursion fit(Recursion recursion, const std::vector<double>& variances) {
   FittedRecursion fitted;
-  fitted.c = fitted_constant(recursion, variances);
+  const std::vector<double> outputs = {variances.begin() + 1, variances.end()};
+  fitted.c = fitted_constant(recursion, outputs, 2);
   fitted.variances =
-      variances_by(recursion, fitted.c, variances.front(), static_cast<int64_t>(variances.size()));
+      variances_by(recursion, fitted.c, outputs.front(), 2, static_cast<int64_t>(outputs.size()));
   fitted.bounds = gradient_bounds(recursion, {variances.begin(), variances.end() - 1}, 1, 1);
   return fitted;
 }

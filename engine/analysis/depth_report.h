@@ -11,11 +11,13 @@
 
 namespace normlab {
 
-// The paper's recursion and product, fitted to a measurement.
+// The paper's recursion and product beside the measured variances (L + 1). The recursion begins
+// with the output of the paper's layer 1: the embedding before it has whatever variance it was
+// initialised with, and layer 1 adds many times as much.
 struct FittedRecursion {
-  double c = 0;                   // fitted_constant() of the variances
-  std::vector<double> variances;  // by the recursion with this c, from the measured first; L + 1
-  std::vector<double> bounds;     // gradient_bounds() of the measured variances, A = B = 1; L
+  double c = 0;                   // fitted_constant() of the variances from then on
+  std::vector<double> variances;  // by the recursion with this c, from the measured first; L
+  std::vector<double> bounds;     // gradient_bounds() of what goes into the layers, A = B = 1; L
 };
 FittedRecursion fit(Recursion recursion, const std::vector<double>& variances);
 

@@ -7,7 +7,7 @@ namespace normlab {
 namespace {
 
 // What the recursion's step from layer l (counted from 1) is proportional to.
-double growth(Recursion recursion, double variance, size_t layer) {
+double growth(Recursion recursion, double variance, int64_t layer) {
   switch (recursion) {
     case Recursion::pre:
       return std::sqrt(variance);
@@ -19,20 +19,21 @@ double growth(Recursion recursion, double variance, size_t layer) {
 
 }  // namespace
 
-std::vector<double> variances_by(Recursion recursion, double c, double first, int64_t count) {
-  std::vector<double> variances = {first};
-  for (size_t layer = 1; layer < static_cast<size_t>(count); ++layer) {
-    const double variance = variances.back();
-    variances.push_back(std::max(0.0, variance + c * growth(recursion, variance, layer)));
+std::vector<double> variances_by(Recursion recursion, double c, double variance, int64_t first,
+                                 int64_t count) {
+  std::vector<double> variances = {variance};
+  for (int64_t layer = first; layer + 1 < first + count; ++layer) {
+    variance = std::max(0.0, variance + c * growth(recursion, variance, layer));
+    variances.push_back(variance);
   }
   return variances;
 }
 
-double fitted_constant(Recursion recursion, const std::vector<double>& variances) {
+double fitted_constant(Recursion recursion, const std::vector<double>& variances, int64_t first) {
   double products = 0, squares = 0;
-  for (size_t layer = 1; layer < variances.size(); ++layer) {
-    const double g = growth(recursion, variances[layer - 1], layer);
-    products += (variances[layer] - variances[layer - 1]) * g;
+  for (size_t i = 0; i + 1 < variances.size(); ++i) {
+    const double g = growth(recursion, variances[i], first + static_cast<int64_t>(i));
+    products += (variances[i + 1] - variances[i]) * g;
     squares += g * g;
   }
   return squares > 0 ? products / squares : 0;

@@ -14,13 +14,16 @@ enum class Recursion {
   lns,  // lemma 4.1: σ²_{l+1} = σ²_l · (1 + c/(√l·σ_l))
 };
 
-// σ²_1 … σ²_{count} from σ²_1. A recursion that falls below 0 stays at 0.
-std::vector<double> variances_by(Recursion recursion, double c, double first, int64_t count);
+// σ²_l of `count` layers from `first` on, from σ²_first = `variance`. What falls below 0 stays at
+// 0.
+std::vector<double> variances_by(Recursion recursion, double c, double variance, int64_t first,
+                                 int64_t count);
 
 // The c for which one step of the recursion from each measured σ²_l comes nearest to the measured
 // σ²_{l+1}, in least squares over all l: with g_l = σ_l (pre) or σ_l/√l (lns), the step is
-// σ²_{l+1} − σ²_l = c·g_l, so that c = Σ (σ²_{l+1} − σ²_l)·g_l / Σ g_l².
-double fitted_constant(Recursion recursion, const std::vector<double>& variances);
+// σ²_{l+1} − σ²_l = c·g_l, so that c = Σ (σ²_{l+1} − σ²_l)·g_l / Σ g_l²; 0 where there is no step.
+// The variances are those of layers `first`, first + 1, …
+double fitted_constant(Recursion recursion, const std::vector<double>& variances, int64_t first);
 
 // Bounds of |∂y_l/∂x_1| for l = 1 … L, from σ²_1 … σ²_L:
 //   pre, theorem 3.3: Π_{k ≤ l} (1 + A/σ_k + B/σ_k²)
