@@ -48,6 +48,10 @@ double angular_distance(double dot, double norm_x, double norm_y) {
   return std::acos(std::clamp(dot / (norm_x * norm_y), -1.0, 1.0)) / std::numbers::pi;
 }
 
+double angular_distance(std::span<const double> x, std::span<const double> y) {
+  return angular_distance(dot(x, y), norm(x), norm(y));
+}
+
 AngularDistances no_distances(int64_t layers) {
   AngularDistances distances;
   for (int64_t layer = 0; layer < layers; ++layer) {
@@ -99,8 +103,7 @@ void ReferenceDistances::add(const std::vector<std::span<const double>>& states,
   for (size_t n = 1; n < layers; ++n) {
     for (size_t layer = 0; layer + n <= layers; ++layer) {
       const std::span<const double> other = layer + n < layers ? states[layer + n] : final;
-      sums_[n - 1][layer] +=
-          angular_distance(dot(states[layer], other), norm(states[layer]), norm(other));
+      sums_[n - 1][layer] += angular_distance(states[layer], other);
     }
   }
   ++sequences_;

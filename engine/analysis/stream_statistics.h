@@ -12,6 +12,7 @@ double population_variance(std::span<const double> x);
 // arccos(x·y / (|x|·|y|)) / π in [0, 1], the cosine clamped to [−1, 1] ("The Curse of Depth",
 // eq. 1). A stream of zeros is at a right angle to everything: 1/2.
 double angular_distance(double dot, double norm_x, double norm_y);
+double angular_distance(std::span<const double> x, std::span<const double> y);
 
 // States of the residual stream: x_0 goes into layer 0, x_l into layer l, x_L comes out of the last
 // one (before the final norm).

@@ -1,52 +1,30 @@
 // Depth of the golden models against PyTorch (tests/golden/make_depth.py).
 #include <algorithm>
 #include <cmath>
-#include <cstring>
-#include <fstream>
-#include <nlohmann/json.hpp>
 
 #include "catch.h"
 #include "engine/analysis/depth.h"
-#include "engine/hugging_face.h"
-#include "engine/safetensors.h"
-#include "engine/weights.h"
+#include "golden_depth.h"
 
 using namespace normlab;
+using namespace normlab::test;
 using nlohmann::json;
 
 namespace {
 
-struct GoldenDepth {
-  explicit GoldenDepth(const std::string& name)
-      : directory(std::string(SOURCE_DIRECTORY) + "/tests/golden/" + name),
-        expected(json::parse(std::ifstream(directory + "/depth.json"))) {
-    const SafetensorsFile file(directory + "/expected.safetensors");
-    const std::span<const std::byte> bytes = file.bytes("tokens");
-    std::vector<int32_t> ids(bytes.size() / sizeof(int32_t));
-    std::memcpy(ids.data(), bytes.data(), bytes.size());
-    const std::vector<uint16_t> tokens(ids.begin(), ids.end());
-    CorpusDescription description;
-    description.vocabulary = read_config_json(directory).config.vocabulary;
-    corpus = TokenCorpus(description, tokens, {0});
-  }
-
-  DepthResult measured(Precision precision, int64_t batch, const JacobianOptions& jacobian) const {
-    const auto ops = make_ops(Device::cpu, precision, 1);
-    const int64_t length = expected.at("tokens_per_sequence");
-    Model model(*ops, read_config_json(directory).config, {batch, length, Purpose::inference});
-    load_weights(model, directory);
-    DepthOptions options;
-    options.tokens_per_sequence = length;
-    options.batch = batch;
-    options.jacobian = jacobian;
-    options.jacobian_tokens = 4 * length;
-    return measure_depth(model, corpus, options);
-  }
-
-  std::string directory;
-  json expected;
-  TokenCorpus corpus;
-};
+DepthResult measured(const GoldenDepth& golden, Precision precision, int64_t batch,
+                     const JacobianOptions& jacobian) {
+  const auto ops = make_ops(Device::cpu, precision, 1);
+  const int64_t length = golden.length();
+  Model model(*ops, read_config_json(golden.directory).config, {batch, length, Purpose::inference});
+  load_weights(model, golden.directory);
+  DepthOptions options;
+  options.tokens_per_sequence = length;
+  options.batch = batch;
+  options.jacobian = jacobian;
+  options.jacobian_tokens = 4 * length;
+  return measure_depth(model, golden.corpus, options);
+}
 
 // Largest difference as a share of the largest number expected.
 double error(const std::vector<double>& actual, const std::vector<double>& expected) {
@@ -78,7 +56,7 @@ TEST_CASE("depth: variances, angles and losses without a layer are PyTorch's") {
   const int64_t batch = GENERATE(1, 4);
   CAPTURE(golden.directory, static_cast<int>(precision), batch);
   const double bound = precision == Precision::fp64 ? 1e-9 : 2e-6;
-  const DepthResult result = golden.measured(precision, batch, {0, 1});
+  const DepthResult result = measured(golden, precision, batch, {0, 1});
   const json& expected = golden.expected;
   CHECK(result.sequences == expected.at("sequences"));
   CHECK(result.tokens == expected.at("tokens"));
@@ -95,7 +73,7 @@ TEST_CASE("depth: distances of Jacobians from the identity are those of autograd
   const GoldenDepth golden(GENERATE("gpt2", "llama"));
   const Precision precision = GENERATE(Precision::fp64, Precision::fp32);
   CAPTURE(golden.directory, static_cast<int>(precision));
-  const DepthResult result = golden.measured(precision, 4, {64, 3});
+  const DepthResult result = measured(golden, precision, 4, {64, 3});
   const json& expected = golden.expected.at("jacobian");
   REQUIRE(result.jacobian.size() == expected.size());
   CHECK(result.jacobian_tokens == 100);

@@ -146,6 +146,17 @@ def streams(model, windows):
     return variances.tolist(), rows
 
 
+def gradient_norms(model, windows):
+    """Of the mean loss over all targets, by layer: over all parameters of a layer."""
+    model.zero_grad()
+    count = sum(len(targets) for _, targets in windows)
+    for window, targets in windows:
+        logits = model(window[None], use_cache=False).logits[0, :len(targets)]
+        (torch.nn.functional.cross_entropy(logits, targets, reduction="sum") / count).backward()
+    return [math.sqrt(sum(p.grad.square().sum().item() for p in layer.parameters()))
+            for layer in layers_of(model)]
+
+
 def make(case):
     folder = Path(__file__).resolve().parent / case
     model = in_double(MODELS[case].from_pretrained(folder, dtype=torch.float32))
@@ -162,6 +173,7 @@ def make(case):
             "loss": loss_of(model, windows),
             "loss_without": [loss_without(model, layer, windows)
                              for layer in range(len(layers_of(model)))]}
+    expected["gradient_norms"] = gradient_norms(model, windows)
     expected["jacobian"] = jacobian_distances(model, windows[:4])
     (folder / "depth.json").write_text(json.dumps(expected, indent=1) + "\n")
     print(case, expected)
