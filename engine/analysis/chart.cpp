@@ -86,7 +86,9 @@ AxisMap x_map(const Chart& chart) {
 
 std::string tick_text(double value) {
   const double magnitude = std::abs(value);
-  if (magnitude == 0 || (magnitude >= 1e-3 && magnitude < 1e5)) return number_text(value, 6);
+  if (magnitude == 0 || (magnitude >= 1e-3 && magnitude < 1e5)) {
+    return (value < 0 ? "−" : "") + number_text(magnitude, 6);
+  }
   const double power = std::floor(std::log10(magnitude) + 1e-9);
   const std::string factor = number_text(value / std::pow(10, power));
   return (factor == "1" ? "" : factor + "·") + "10" + superscript(static_cast<int>(power));
@@ -180,7 +182,7 @@ void draw_series(Svg& svg, const Chart& chart, size_t number, const AxisMap& x, 
 std::vector<double> ticks(double low, double high, Scale scale, int count) {
   if (low == high) return {low};
   std::vector<double> found;
-  if (scale == Scale::logarithmic) {
+  if (scale == Scale::logarithmic && high >= 10 * low) {
     const bool few = std::log10(high / low) < 2.5;
     for (double power = std::floor(std::log10(low)); power <= std::log10(high); ++power) {
       for (const double factor : {1.0, 2.0, 5.0}) {

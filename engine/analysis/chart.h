@@ -49,7 +49,8 @@ std::string draw(const Chart& chart);
 std::string draw(const HeatMap& map);
 
 // About `count` round numbers that lie in [low, high]: multiples of 1, 2 or 5 times a power of ten;
-// on a logarithmic axis powers of ten, with 2 and 5 times them where those are few.
+// on a logarithmic axis of a decade or more powers of ten, with 2 and 5 times them where those are
+// few.
 std::vector<double> ticks(double low, double high, Scale scale, int count);
 // Viridis (matplotlib's colour map, by S. van der Walt and N. Smith) backwards: 0 is bright, 1
 // dark.

@@ -115,8 +115,9 @@ std::string draw(const HeatMap& map) {
   for (const auto& row : map.rows)
     grid.columns = std::max(grid.columns, static_cast<int>(row.size()));
   const double room = kWidth - kLeft - kBarRoom;
-  // Square cells; few layers do not make them huge.
-  grid.size = std::min(44.0, room / std::max(grid.columns, 1));
+  // Square cells; few layers make them neither huge nor the picture tiny.
+  const int columns = std::max(grid.columns, 1);
+  grid.size = std::min(room, std::max(44.0 * columns, 240.0)) / columns;
   Svg svg(kWidth, grid.bottom() + kBottom, map.title);
   draw_cells(svg, map, grid);
   draw_axes(svg, map, grid);

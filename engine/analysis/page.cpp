@@ -64,6 +64,12 @@ table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabula
 th, td { padding: 4px 16px 4px 0; text-align: right; border-bottom: 1px solid var(--rule); }
 th { font-weight: 600; vertical-align: bottom; }
 footer { margin-top: 26px; font-size: 13px; color: var(--soft); }
+@media print {
+  body { padding: 0; font-size: 12px; }
+  .figures { grid-template-columns: 1fr 1fr; gap: 12px; }
+  figcaption { font-size: 10px; }
+  tr { break-inside: avoid; }
+}
 )css";
 
 std::string element(const std::string& tag, const std::string& text) {

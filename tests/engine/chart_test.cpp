@@ -46,6 +46,7 @@ TEST_CASE("chart: ticks are round numbers within the axis") {
   CHECK(!std::signbit(ticks(-0.6, 3, Scale::linear, 6)[0]));
   CHECK(ticks(0.5, 3e4, Scale::logarithmic, 6) == std::vector<double>{1, 10, 100, 1000, 10000});
   CHECK(ticks(0.9, 12, Scale::logarithmic, 6) == std::vector<double>{1, 2, 5, 10});
+  CHECK(ticks(21, 72, Scale::logarithmic, 5) == std::vector<double>{40, 60});
   CHECK(ticks(3, 3, Scale::linear, 6) == std::vector<double>{3});
 }
 
