@@ -8,9 +8,6 @@
 namespace normlab {
 namespace {
 
-// NaN counts as the largest.
-bool smaller(double a, double b) { return std::isnan(b) ? !std::isnan(a) : a < b; }
-
 // Losses by the document in which their target lies; documents come one after another, so only the
 // worst are kept.
 class DocumentLosses {
@@ -80,6 +77,8 @@ Batch BatchUploader::upload(const HostBatch& batch, int64_t first, int64_t count
   ops_.upload(lengths, batch.lengths.data() + first);
   return {tokens, targets, lengths};
 }
+
+bool smaller(double a, double b) { return std::isnan(b) ? !std::isnan(a) : a < b; }
 
 double percentile(const std::vector<double>& sorted, double percent) {
   const double place = percent / 100 * static_cast<double>(sorted.size() - 1);

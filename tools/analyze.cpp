@@ -14,6 +14,8 @@ namespace {
 // Tokens that are looked at by default: as many as the paper's angular distances.
 constexpr int64_t kMostTokens = 262144;
 constexpr int64_t kJacobianTokens = 8192;
+// Of a pass: all states of its streams are kept.
+constexpr int64_t kPassTokens = 8192;
 
 struct Options {
   std::string what;
@@ -28,7 +30,8 @@ struct Options {
 DepthOptions depth_options(const Options& options, const EvaluationOptions& evaluation) {
   DepthOptions depth;
   depth.tokens_per_sequence = evaluation.tokens_per_sequence;
-  depth.batch = evaluation.batch;
+  depth.batch = options.reading.batch;
+  if (depth.batch == 0) depth.batch = std::max<int64_t>(1, kPassTokens / depth.tokens_per_sequence);
   depth.most_tokens = evaluation.most_tokens;
   depth.packing = evaluation.packing;
   depth.mask_eot_targets = evaluation.mask_eot_targets;
@@ -108,6 +111,7 @@ int main(int argc, char* argv[]) {
       "analyze");
   app.add_option("what", options.what, "depth")->required()->check(CLI::IsMember({"depth"}));
   normlab::add_reading_options(app, reading);
+  app.get_option("--batch")->description("sequences of a pass; those of 8192 tokens by default");
   app.add_option("--tokens", options.tokens, normlab::kTokensHelp);
   app.add_option("--out", options.out, "a directory for depth.json and the page depth.html");
   app.add_option("--most-tokens", reading.most_tokens, "stop after so many (262144)")

@@ -61,6 +61,7 @@ class DepthMeasurement {
       if (host.sequences == 0) break;
       add(host);
     }
+    if (options_.progress) options_.progress(1);
     const auto targets = static_cast<double>(result_.targets);
     result_.variances = statistics_.variances();
     result_.distances = statistics_.distances();
@@ -159,7 +160,8 @@ class DepthMeasurement {
     const double share = static_cast<double>(done) / static_cast<double>(steps);
     const double tokens =
         static_cast<double>(result_.tokens) + share * static_cast<double>(host.token_count);
-    options_.progress(std::min(1.0, tokens / static_cast<double>(expected_tokens_)));
+    const double all = tokens / static_cast<double>(expected_tokens_);
+    if (all < 1) options_.progress(all);
   }
 
   Model& model_;

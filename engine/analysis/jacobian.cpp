@@ -16,7 +16,7 @@ constexpr uint64_t kDirections = 0x6a61636f62;
 
 double median(std::vector<double> values) {
   const auto middle = values.begin() + static_cast<ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
+  std::nth_element(values.begin(), middle, values.end(), smaller);
   return *middle;
 }
 

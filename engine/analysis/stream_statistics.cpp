@@ -26,7 +26,11 @@ double norm(std::span<const double> x) { return std::sqrt(dot(x, x)); }
 
 void scale_row(std::vector<double>& row) {
   std::vector<double> sorted = row;
-  std::sort(sorted.begin(), sorted.end());
+  std::sort(sorted.begin(), sorted.end(), smaller);
+  if (std::isnan(sorted.back())) {
+    std::fill(row.begin(), row.end(), sorted.back());
+    return;
+  }
   const double low = percentile(sorted, 1), high = percentile(sorted, 99);
   for (double& value : row) {
     value = high > low ? (std::clamp(value, low, high) - low) / (high - low) : 0;

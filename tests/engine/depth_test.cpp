@@ -121,6 +121,45 @@ TEST_CASE("depth: the Jacobian of a linear layer is the product of its weights")
   }
 }
 
+TEST_CASE("depth: a model that is built without a layer has the loss without it") {
+  ModelConfig config = small_config(GENERATE(Family::gpt2, Family::llama));
+  config.layers = 3;
+  config.norm.placement = GENERATE(NormPlacement::pre, NormPlacement::post);
+  SmallModel model(config, Purpose::inference, 2, Precision::fp64);
+  const DepthResult result = measured(model);
+  config.layers = 2;
+  SmallModel shorter(config, Purpose::inference, 2, Precision::fp64);
+  for (int64_t removed = 0; removed < 3; ++removed) {
+    CAPTURE(removed);
+    for (const Parameter& parameter : shorter.model.parameters()) {
+      std::string name = parameter.name;
+      if (parameter.layer >= removed) {
+        const std::string own = "layers." + std::to_string(parameter.layer) + ".";
+        name = "layers." + std::to_string(parameter.layer + 1) + "." + name.substr(own.size());
+      }
+      upload_numbers(*shorter.ops, parameter.value, numbers(model, name));
+    }
+    const double expected = measured(shorter).loss;
+    CHECK(result.loss_without[static_cast<size_t>(removed)] == Approx(expected).epsilon(1e-12));
+    CHECK(std::abs(expected - result.loss) > 1e-4);
+  }
+}
+
+TEST_CASE("depth: a model that is not finite is measured and drawn, not crashed on") {
+  SmallModel model(small_config(Family::llama));
+  set(model, "layers.1.mlp.out.weight", std::nan(""));
+  const DepthResult result = measured(model, {2, 1});
+  CHECK(std::isnan(result.loss));
+  CHECK(std::isfinite(result.loss_without[1]));
+  CHECK(std::isnan(result.loss_without[0]));
+  CHECK(std::isfinite(result.variances[1]));
+  CHECK(std::isnan(result.variances[2]));
+  CHECK(std::isnan(result.reference_distances[0][0]));
+  const DepthReport report{"m", model.model.config(), "CPU", "fp32", 10, {2, 1}, result};
+  CHECK(to_json(report).at("loss").is_null());
+  CHECK(html(report).find("\"nan\"") == std::string::npos);
+}
+
 TEST_CASE("depth: directions and signs are random and functions of their place alone") {
   double sum = 0, mean = 0;
   for (int64_t number = 0; number < 200; ++number) {
