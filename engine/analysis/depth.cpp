@@ -88,13 +88,13 @@ class DepthMeasurement {
     result_.loss += sum_of_losses(batch);
     add_statistics(host);
     const int64_t rows = batch.tokens.elements();
-    const int64_t steps = takes_jacobian() ? 2 * layers_ : layers_;
+    const int64_t steps = takes_jacobian(host) ? 2 * layers_ : layers_;
     for (int64_t layer = 0; layer < layers_; ++layer) {
       model_.forward_from(layer + 1, keeper_.state(layer, rows), batch, Pass::evaluation);
       losses_without_[static_cast<size_t>(layer)] += sum_of_losses(batch);
       report(host, layer + 1, steps);
     }
-    if (takes_jacobian()) {
+    if (takes_jacobian(host)) {
       for (int64_t layer = 0; layer < layers_; ++layer) {
         jacobian_.add(layer, keeper_.state(layer, rows), norms_[static_cast<size_t>(layer)], batch,
                       host, result_.sequences);
@@ -107,8 +107,8 @@ class DepthMeasurement {
     result_.targets += host.target_count;
   }
 
-  bool takes_jacobian() const {
-    return options_.jacobian.projections > 0 &&
+  bool takes_jacobian(const HostBatch& host) const {
+    return host.token_count > 0 && options_.jacobian.projections > 0 &&
            (options_.jacobian_tokens == 0 || result_.jacobian_tokens < options_.jacobian_tokens);
   }
 
