@@ -22,6 +22,15 @@ TEST_CASE("diagnostics: a run with them ends in the bits of a run without") {
   for (const auto& row : without.metrics()) CHECK(!row.contains("diagnostics"));
 }
 
+TEST_CASE("diagnostics: on the emulated GPU they change no bit either") {
+  const Overrides all = {"schedule.stop_step=6", "run.device=cuda"};
+  const TinyRun with(all, "train_emulated"), without(all, "train_emulated");
+  with.trained({"diagnostics.every=2"});
+  without.trained();
+  CHECK(different_files(with.checkpoint(6), without.checkpoint(6)).empty());
+  CHECK(with.metrics()[3].at("diagnostics").at("update_ratio")[0] > 0);
+}
+
 TEST_CASE("diagnostics: every so many steps a row says four numbers of each layer") {
   const TinyRun run({"schedule.stop_step=20", "diagnostics.every=4"});
   run.trained();
