@@ -31,7 +31,10 @@ DepthOptions depth_options(const Options& options, const EvaluationOptions& eval
   DepthOptions depth;
   depth.tokens_per_sequence = evaluation.tokens_per_sequence;
   depth.batch = options.reading.batch;
-  if (depth.batch == 0) depth.batch = std::max<int64_t>(1, kPassTokens / depth.tokens_per_sequence);
+  if (depth.batch == 0) {
+    const int64_t tokens = std::min(kPassTokens, evaluation.most_tokens);
+    depth.batch = std::max<int64_t>(1, tokens / depth.tokens_per_sequence);
+  }
   depth.most_tokens = evaluation.most_tokens;
   depth.packing = evaluation.packing;
   depth.mask_eot_targets = evaluation.mask_eot_targets;
@@ -111,7 +114,7 @@ int main(int argc, char* argv[]) {
       "analyze");
   app.add_option("what", options.what, "depth")->required()->check(CLI::IsMember({"depth"}));
   normlab::add_reading_options(app, reading);
-  app.get_option("--batch")->description("sequences of a pass; those of 8192 tokens by default");
+  app.get_option("--batch")->description("sequences of a pass; of 8192 tokens by default");
   app.add_option("--tokens", options.tokens, normlab::kTokensHelp);
   app.add_option("--out", options.out, "a directory for depth.json and the page depth.html");
   app.add_option("--most-tokens", reading.most_tokens, "stop after so many (262144)")

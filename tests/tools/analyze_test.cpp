@@ -71,6 +71,7 @@ TEST_CASE("analyze depth: the same command prints the same, another seed another
   CHECK(says(table, "|J - I|"));
   CHECK(printed({"--threads", "1"}) == table);
   CHECK(printed({"--seed", "9"}) != table);
+  CHECK(says(printed({"--most-tokens", "64"}), " over 64 targets"));
   CHECK(!says(printed({"--projections", "0"}), "|J - I|"));
   CHECK(!says(printed({"--projections", "0", "--precision", "bf16"}), "|J - I|"));
 }
