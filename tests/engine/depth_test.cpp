@@ -73,6 +73,47 @@ TEST_CASE("stream statistics: variance and angle of rows by hand") {
   CHECK(angular_distance(0, 0, 1) == 0.5);
 }
 
+TEST_CASE("stream statistics: the reference's rows are those of its rule") {
+  // States of two numbers at these angles, in units of π; the last is after the final norm.
+  std::vector<std::vector<double>> rows;
+  for (const double angle : {0.0, 0.1, 0.3, 0.35, 0.9, 0.75}) {
+    rows.push_back(
+        {3 * std::cos(std::numbers::pi * angle), 3 * std::sin(std::numbers::pi * angle)});
+  }
+  ReferenceDistances reference(4);
+  reference.add({rows.begin(), rows.end() - 1}, rows.back());
+  // By numpy, of [.1, .2, .05, .4], [.3, .25, .45, 0] and [.35, .65, 0, 0].
+  const std::vector<std::vector<double>> expected = {
+      {0.141605839416, 0.433576642336, 0}, {0.667808219178, 0.553652968037}, {0.546021840874}};
+  const std::vector<std::vector<double>> found = reference.rows();
+  REQUIRE(found.size() == expected.size());
+  for (size_t n = 0; n < found.size(); ++n) {
+    REQUIRE(found[n].size() == expected[n].size());
+    for (size_t layer = 0; layer < found[n].size(); ++layer) {
+      CHECK(found[n][layer] == Approx(expected[n][layer]).margin(1e-9));
+    }
+  }
+}
+
+TEST_CASE("depth: filling has no part in any measure") {
+  SmallModel model(small_config(Family::gpt2), Purpose::inference, 1, Precision::fp64);
+  const TokenCorpus corpus = corpus_of(6);
+  DepthOptions options;
+  options.tokens_per_sequence = 6;
+  const DepthResult whole = measure_depth(model.model, corpus, options);
+  options.tokens_per_sequence = 10;
+  const DepthResult filled = measure_depth(model.model, corpus, options);
+  CHECK(filled.tokens == 6);
+  for (size_t layer = 0; layer < 2; ++layer) {
+    CHECK(filled.variances[layer] == Approx(whole.variances[layer]).epsilon(1e-12));
+    CHECK(filled.distances[layer][0] == Approx(whole.distances[layer][0]).epsilon(1e-12));
+    CHECK(filled.loss_without[layer] == Approx(whole.loss_without[layer]).epsilon(1e-12));
+    CHECK(filled.jacobian[layer].whole == Approx(whole.jacobian[layer].whole).epsilon(1e-8));
+    CHECK(filled.jacobian[layer].token_mean ==
+          Approx(whole.jacobian[layer].token_mean).epsilon(1e-8));
+  }
+}
+
 TEST_CASE("depth: layers that add nothing are the identity in every measure") {
   const Family family = GENERATE(Family::gpt2, Family::llama);
   const Precision precision = GENERATE(Precision::fp32, Precision::fp64);
