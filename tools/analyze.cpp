@@ -1,5 +1,8 @@
 // analyze WHAT MODEL --tokens FILE…: what a model does inside, as JSON and as a page.
+#include <algorithm>
 #include <chrono>
+#include <cmath>
+#include <functional>
 #include <nlohmann/json.hpp>
 
 #include "engine/analysis/depth_page.h"

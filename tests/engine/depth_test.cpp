@@ -1,6 +1,7 @@
 // Depth of small models whose answer is known by other means than a pass of theirs.
 #include "engine/analysis/depth.h"
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <numbers>
