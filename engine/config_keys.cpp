@@ -18,7 +18,6 @@ struct PlannedKey {
   std::array<const char*, 2> off;  // may be null
 };
 constexpr PlannedKey planned_keys[] = {
-    {"diagnostics.every", {"0"}},
     {"run.pure_bf16", {}},
     {"model.norm.post_layers", {}},
     {"model.norm.branch", {"none"}},
@@ -357,7 +356,8 @@ const std::vector<std::string>& known_keys() {
                                                             "checkpoint.keep",  //
                                                             "parallel.reproducible",
                                                             "parallel.shards",  //
-                                                            "guard.nonfinite_steps"});
+                                                            "guard.nonfinite_steps",
+                                                            "diagnostics.every"});
   return keys;
 }
 
