@@ -166,6 +166,7 @@ void read_the_rest(const Section& root, Config& config) {
                          "Lower it, or raise batch.tokens_per_step");
   }
   root.section("guard").integer("nonfinite_steps", config.guard.nonfinite_steps, 1, most_steps);
+  root.section("diagnostics").integer("every", config.diagnostics.every, 0, most_steps);
 }
 
 Config from_tree(YamlNode root, const std::vector<std::string>& overrides) {

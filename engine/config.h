@@ -118,6 +118,10 @@ struct GuardConfig {
   int64_t nonfinite_steps = 10;  // stop after so many skipped steps in a row
 };
 
+struct DiagnosticsConfig {
+  int64_t every = 0;  // steps whose layers are looked at (StepDiagnostics); 0 = none
+};
+
 struct Config {
   RunConfig run;
   ModelConfig model;
@@ -135,6 +139,7 @@ struct Config {
   CheckpointConfig checkpoint;
   ParallelConfig parallel;
   GuardConfig guard;
+  DiagnosticsConfig diagnostics;
 
   int64_t sequences_per_step() const { return batch.tokens_per_step / data.sequence_length; }
 };
@@ -150,7 +155,8 @@ Config parse_config(const std::string& yaml, const std::string& name,
 std::string to_yaml(const Config& config);
 // The lines "section.key: old → new" in which two resolved files differ, but for keys that may
 // change between a run and its continuation (schedule.stop_step, evaluation.*, checkpoint.*,
-// guard.*, run.directory, run.threads, run.device; data.tokenizer of shards, which is a path).
+// guard.*, diagnostics.*, run.directory, run.threads, run.device; data.tokenizer of shards, which
+// is a path).
 std::vector<std::string> differences(const std::string& old_yaml, const std::string& new_yaml);
 
 // The keys and values of a resolved file that must stay the same: what a run's identity is hashed

@@ -19,7 +19,6 @@ struct PlannedKey {
   std::array<const char*, 2> off;  // may be null
 };
 constexpr PlannedKey planned_keys[] = {
-    {"diagnostics.every", {"0"}},
     {"run.pure_bf16", {}},
     {"evaluation.reference_batch", {}},
     {"parallel.zero_stage", {"0", "1"}},  // on one rank the same
@@ -50,6 +49,7 @@ constexpr std::pair<const char*, const char*> known_sections[] = {
     {"evaluation", "every tokens"},
     {"checkpoint", "every keep"},
     {"parallel", "reproducible shards"},
+    {"diagnostics", "every"},
     {"guard", "nonfinite_steps"},
 };
 

@@ -217,6 +217,8 @@ void write_the_rest(Writer& out, const Config& config) {
   out.key("shards", config.parallel.shards);
   out.section("guard");
   out.key("nonfinite_steps", config.guard.nonfinite_steps);
+  out.section("diagnostics");
+  out.key("every", config.diagnostics.every);
 }
 
 using Flat = std::map<std::string, const YamlNode*>;
@@ -234,7 +236,7 @@ void flatten(const YamlNode& node, const std::string& path, Flat& flat) {
 
 // The tokenizer of shards is a path that may move with them: its contents are compared on resume.
 bool may_change(const std::string& key, const Flat& values) {
-  for (const char* section : {"evaluation.", "checkpoint.", "guard."}) {
+  for (const char* section : {"evaluation.", "checkpoint.", "guard.", "diagnostics."}) {
     if (key.rfind(section, 0) == 0) return true;
   }
   return key == "schedule.stop_step" || key == "run.directory" || key == "run.threads" ||

@@ -8,19 +8,6 @@
 namespace normlab {
 namespace {
 
-// NaN counts as the largest.
-bool smaller(double a, double b) { return std::isnan(b) ? !std::isnan(a) : a < b; }
-
-// numpy.percentile of sorted values; a value that has no part in it does not count, be it NaN.
-double percentile(const std::vector<double>& sorted, double percent) {
-  const double place = percent / 100 * static_cast<double>(sorted.size() - 1);
-  const auto below = static_cast<size_t>(place);
-  const size_t above = std::min(below + 1, sorted.size() - 1);
-  const double part = place - static_cast<double>(below);
-  if (part == 0) return sorted[below];
-  return sorted[below] + (sorted[above] - sorted[below]) * part;
-}
-
 // Losses by the document in which their target lies; documents come one after another, so only the
 // worst are kept.
 class DocumentLosses {
@@ -89,6 +76,17 @@ Batch BatchUploader::upload(const HostBatch& batch, int64_t first, int64_t count
   const Tensor lengths = lengths_.row_slice(0, count);
   ops_.upload(lengths, batch.lengths.data() + first);
   return {tokens, targets, lengths};
+}
+
+bool smaller(double a, double b) { return std::isnan(b) ? !std::isnan(a) : a < b; }
+
+double percentile(const std::vector<double>& sorted, double percent) {
+  const double place = percent / 100 * static_cast<double>(sorted.size() - 1);
+  const auto below = static_cast<size_t>(place);
+  const size_t above = std::min(below + 1, sorted.size() - 1);
+  const double part = place - static_cast<double>(below);
+  if (part == 0) return sorted[below];
+  return sorted[below] + (sorted[above] - sorted[below]) * part;
 }
 
 EvaluationResult summarize(std::vector<double> losses) {

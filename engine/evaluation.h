@@ -41,6 +41,11 @@ struct EvaluationOptions {
 // the same bits, in a run and outside.
 EvaluationResult evaluate(Model& model, const TokenCorpus& corpus,
                           const EvaluationOptions& options);
+// The order in which NaN counts as the largest.
+bool smaller(double a, double b);
+// numpy.percentile of sorted values, in percent; a value that has no part in it does not count, be
+// it NaN.
+double percentile(const std::vector<double>& sorted, double percent);
 // Median, ranges and mean of per-token losses (all finite or not).
 EvaluationResult summarize(std::vector<double> losses);
 

@@ -38,6 +38,30 @@ std::vector<Scalar> validation_scalars(const std::map<std::string, double>& loss
   return out;
 }
 
+// By their names in a row; each has one number a layer.
+std::map<std::string, std::vector<double>> named(const LayerDiagnostics& diagnostics) {
+  return {{"output_variance", diagnostics.output_variance},
+          {"angular_distance", diagnostics.angular_distance},
+          {"gradient_norm", diagnostics.gradient_norm},
+          {"update_ratio", diagnostics.update_ratio}};
+}
+
+ordered_json diagnostics_json(const LayerDiagnostics& diagnostics) {
+  ordered_json out;
+  for (const auto& [name, layers] : named(diagnostics)) {
+    for (const double value : layers) out[name].push_back(number(value));
+  }
+  return out;
+}
+
+void add_scalars(std::vector<Scalar>& scalars, const LayerDiagnostics& diagnostics) {
+  for (const auto& [name, layers] : named(diagnostics)) {
+    for (size_t layer = 0; layer < layers.size(); ++layer) {
+      scalars.push_back({name + "/" + std::to_string(layer), layers[layer]});
+    }
+  }
+}
+
 // Whether a run that goes on from this step and place in the data does again what the row is about.
 bool is_undone(const ordered_json& row, int64_t step, int64_t data_position) {
   if (row.contains("event") && row["event"].contains("data_position")) {
@@ -97,6 +121,7 @@ void Metrics::write(const MetricsRow& row) {
   if (!row.validation_loss.empty()) out["validation_loss"] = validation_json(row.validation_loss);
   if (row.auxiliary_loss) out["auxiliary_loss"] = number(*row.auxiliary_loss);
   for (const auto& [site, std] : row.norm_std) out["norm_std"][site] = number(std);
+  if (row.diagnostics) out["diagnostics"] = diagnostics_json(*row.diagnostics);
   append(out.dump());
   std::vector<Scalar> scalars = {{"train/loss", row.loss},
                                  {"train/learning_rate", row.learning_rate},
@@ -106,6 +131,7 @@ void Metrics::write(const MetricsRow& row) {
   scalars.insert(scalars.end(), validation.begin(), validation.end());
   if (row.auxiliary_loss) scalars.push_back({"train/auxiliary_loss", *row.auxiliary_loss});
   for (const auto& [site, std] : row.norm_std) scalars.push_back({"norm_std/" + site, std});
+  if (row.diagnostics) add_scalars(scalars, *row.diagnostics);
   events_.write(row.step, scalars);
 }
 

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "engine/analysis/step_diagnostics.h"
 #include "engine/event_file.h"
 #include "engine/removal_schedule.h"
 
@@ -24,6 +25,7 @@ struct MetricsRow {
   // Where norms are removed: the auxiliary loss, weighed, and the σ of each site ("mlp.0").
   std::optional<double> auxiliary_loss = {};
   std::map<std::string, double> norm_std = {};
+  std::optional<LayerDiagnostics> diagnostics = {};  // of the steps that diagnostics.every names
 };
 
 class Metrics {
@@ -33,7 +35,8 @@ class Metrics {
   // process left half written is dropped. A skipped step is discarded where its data come after
   // `data_position`: they are taken again. Numbers of rows also go to an event file beside, under
   // train/loss, train/learning_rate, train/gradient_norm, train/tokens_per_second, and
-  // validation/NAME by set (validation/loss of a run whose one set has no name).
+  // validation/NAME by set (validation/loss of a run whose one set has no name); diagnostics under
+  // output_variance/LAYER and so on.
   Metrics(const std::string& directory, int64_t step, int64_t data_position);
   void write(const MetricsRow& row);
   // Whether a row of the step that the constructor was given has a validation loss.

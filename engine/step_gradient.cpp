@@ -66,7 +66,8 @@ bool StepGradient::accumulate_shard(const HostBatch& batch, int64_t first, int64
     }
     model_.ops().set_step_state(state);
     const Batch device_batch = uploader_.upload(batch, sequence, count);
-    model_.forward(device_batch, Pass::training);
+    if (diagnostics_ != nullptr) diagnostics_->begin_pass(batch, sequence, count);
+    model_.forward(device_batch, Pass::training, diagnostics_);
     removal_.add(device_batch);
     // One shard a rank: a bucket of the last pass is summed over ranks while earlier layers still
     // run. With several, the tree comes first.
@@ -97,7 +98,8 @@ bool StepGradient::accumulate(const HostBatch& batch, int64_t first, int64_t las
   return true;
 }
 
-bool StepGradient::compute(const HostBatch& batch, StepState state) {
+bool StepGradient::compute(const HostBatch& batch, StepState state, StepDiagnostics* diagnostics) {
+  diagnostics_ = diagnostics;
   // This rank's part of the shards.
   const auto [first, last] = part_of_step(shards(), communicator_.rank(), communicator_.ranks());
   if (!accumulate(batch, first, last, 0, state)) return false;

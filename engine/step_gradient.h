@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "engine/analysis/step_diagnostics.h"
 #include "engine/communicator.h"
 #include "engine/evaluation.h"
 #include "engine/norm_removal.h"
@@ -23,8 +24,8 @@ class StepGradient {
                NormRemoval& removal);
 
   // Leaves the gradient in model.gradients() and adds the loss to the step's. False where a stop
-  // was asked for: then neither is of use.
-  bool compute(const HostBatch& batch, StepState state);
+  // was asked for: then neither is of use. `diagnostics` sees every pass.
+  bool compute(const HostBatch& batch, StepState state, StepDiagnostics* diagnostics = nullptr);
 
  private:
   // Gradient of shards [first, last) of a batch into gradient buffer `buffer`, by a binary tree
@@ -42,6 +43,7 @@ class StepGradient {
   const Config& config_;
   Communicator& communicator_;
   NormRemoval& removal_;
+  StepDiagnostics* diagnostics_ = nullptr;  // of the step that is computed
   BatchUploader uploader_;
   // Gradient buffers of the tree: the model's own, then one for each level.
   Memory tree_memory_;

@@ -163,8 +163,11 @@ Trainer::StepOutcome Trainer::train_step() {
   const HostBatch batch = stream_->next(config_.sequences_per_step());
   StepState state = step_state(batch);
   std::vector<RemovalEvent> events = removal_->begin_step(state_.step);
+  std::optional<StepDiagnostics> diagnostics;
+  const int64_t every = config_.diagnostics.every;
+  if (every > 0 && (state_.step + 1) % every == 0) diagnostics.emplace(*model_, *optimizer_);
   ops_->zero_loss();
-  if (!gradient_->compute(batch, state)) {
+  if (!gradient_->compute(batch, state, diagnostics ? &*diagnostics : nullptr)) {
     stream_->restore({state_.data_position});
     removal_->cancel_step(state_.step);
     StepOutcome nothing;
@@ -173,8 +176,13 @@ Trainer::StepOutcome Trainer::train_step() {
   }
   optimizer_->step();
   const int32_t end_of_text = corpus_.train.description().end_of_text;
-  return {ops_->download_step_result(), count_tokens(batch, end_of_text), std::move(events),
-          state.learning_rate, false};
+  StepOutcome step;
+  step.result = ops_->download_step_result();
+  step.tokens = count_tokens(batch, end_of_text);
+  step.events = std::move(events);
+  step.learning_rate = state.learning_rate;
+  if (diagnostics) step.diagnostics = diagnostics->end();
+  return step;
 }
 
 // What happened to norms before this step; σ as it went into it.
@@ -295,7 +303,8 @@ void Trainer::after_step(const StepOutcome& step, double seconds) {
                  .seconds = seconds_,
                  .validation_loss = {},
                  .auxiliary_loss = {},
-                 .norm_std = removal_->stds()};
+                 .norm_std = removal_->stds(),
+                 .diagnostics = step.diagnostics};
   if (evaluated) row.validation_loss = validation_loss_;
   if (config_.norm_removal.auxiliary_loss_weight > 0) row.auxiliary_loss = step.result.std_loss;
   metrics_->write(row);

@@ -39,6 +39,7 @@ class Trainer {
     StepResult result;
     TokenCounts tokens;  // of the global batch
     std::vector<RemovalEvent> events;
+    std::optional<LayerDiagnostics> diagnostics;
     double learning_rate = 0;
     bool interrupted = false;  // nothing was changed
   };

@@ -144,23 +144,29 @@ void Model::forward(const Batch& batch, Pass pass_kind, Probe* probe) {
     ops_.dropout(x, x, pass.batch, pass.dropout(kEmbeddingDropout));
   }
   first.forward(pass, structure_.sites, {}, {}, sites_shown(0));
-  run_layers(pass, 0);
+  run_layers(pass, 0, config_.layers);
 }
 
 void Model::forward_from(int64_t layer, ConstTensor x, const Batch& batch, Pass pass_kind,
                          Probe* probe) {
-  check(layer >= 0 && layer <= config_.layers, "a layer of the model");
+  forward_layers(layer, config_.layers, x, batch, pass_kind, probe);
+}
+
+Tensor Model::forward_layers(int64_t first, int64_t end, ConstTensor x, const Batch& batch,
+                             Pass pass_kind, Probe* probe) {
+  check(first >= 0 && first <= end && end <= config_.layers, "layers of the model");
   const PassContext pass = context(batch, pass_kind, probe);
-  const Joint& joint = structure_.joints[static_cast<size_t>(2 * layer)];
+  const Joint& joint = structure_.joints[static_cast<size_t>(2 * first)];
   ops_.copy(joint.residual(rows_), x);
   joint.forward_before(pass, structure_.sites);
-  run_layers(pass, layer);
+  run_layers(pass, first, end);
+  return structure_.joints[static_cast<size_t>(2 * end)].residual(rows_);
 }
 
 // The transformer: x ← x + Attention(N(x)), x ← x + MLP(N(x)), wherever the joints put N.
-void Model::run_layers(const PassContext& pass, int64_t first) {
+void Model::run_layers(const PassContext& pass, int64_t first, int64_t end) {
   const Tensor room = first_rows(structure_.temporaries.branch, rows_);
-  for (auto layer = static_cast<size_t>(first); layer < structure_.mlp.size(); ++layer) {
+  for (auto layer = static_cast<size_t>(first); layer < static_cast<size_t>(end); ++layer) {
     const auto number = static_cast<int64_t>(layer);
     AttentionLayer& attention = structure_.attention[layer];
     const Tensor branch = structure_.joints[2 * layer + 1].branch(room);
@@ -176,7 +182,7 @@ void Model::run_layers(const PassContext& pass, int64_t first) {
                 structure_.joints[2 * layer + 1].normed(rows_));
     finish_sublayer(pass, 2 * layer + 2, mlp_branch_dropout(number), ProbeSite::mlp_out);
   }
-  pass.show(ProbeSite::final, -1, final_activation());
+  if (end == config_.layers) pass.show(ProbeSite::final, -1, final_activation());
 }
 
 // After the joint's forward, and again in backward: values' own input is not kept.
@@ -377,7 +383,7 @@ Tensor Model::decode(ConstTensor tokens) {
   ops_.embedding_forward(first.sum(rows_), tokens, pass.value(structure_.token_embedding),
                          pass.value(structure_.position_embedding), decoded_tokens_);
   first.forward(pass, structure_.sites, {}, {}, {});
-  run_layers(pass, 0);
+  run_layers(pass, 0, config_.layers);
   decoded_tokens_ += tokens.columns();
   const Tensor logits = structure_.temporaries.logits.row_slice(0, 1);
   head(logits, final_activation().row_slice(rows_ - 1, 1));

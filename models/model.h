@@ -60,6 +60,10 @@ class Model {
   // layer = layers: only what follows the last one.
   void forward_from(int64_t layer, ConstTensor x, const Batch& batch, Pass pass,
                     Probe* probe = nullptr);
+  // Of those only [first, end). Returns the residual stream after them (N,C), valid until the next
+  // pass; where end < layers, nothing that follows the last layer is computed.
+  Tensor forward_layers(int64_t first, int64_t end, ConstTensor x, const Batch& batch, Pass pass,
+                        Probe* probe = nullptr);
   // The head's input after the last forward, (N,C).
   Tensor final_activation() const { return structure_.joints.back().normed(rows_); }
   // logits (R,V) of some rows (R,C) of the head's input.
@@ -87,7 +91,7 @@ class Model {
 
  private:
   PassContext context(const Batch& batch, Pass pass, Probe* probe);
-  void run_layers(const PassContext& pass, int64_t first);
+  void run_layers(const PassContext& pass, int64_t first, int64_t end);
   void finish_sublayer(const PassContext& pass, size_t joint, int64_t dropout, ProbeSite branch);
   void head_backward(const PassContext& pass, const Batch& batch);
   JointSites sites_shown(size_t joint) const;

@@ -70,18 +70,16 @@ TEST_CASE("config: edit_distance counts insertions, deletions and substitutions"
 
 TEST_CASE("config: a key that is planned is said to be not built yet") {
   for (const char* assignment :
-       {"diagnostics.every=5", "model.norm.branch=layerscale", "model.norm.post_layers=3",
-        "model.norm.kind=dyt", "model.norm.kind=derf", "model.norm.placement=lns",
-        "model.norm.placement=mix", "model.init.kind=depth_scaled", "parallel.zero_stage=2",
-        "run.precision=pure_bf16", "run.pure_bf16=weights", "evaluation.reference_batch=64"}) {
+       {"model.norm.branch=layerscale", "model.norm.post_layers=3", "model.norm.kind=dyt",
+        "model.norm.kind=derf", "model.norm.placement=lns", "model.norm.placement=mix",
+        "model.init.kind=depth_scaled", "parallel.zero_stage=2", "run.precision=pure_bf16",
+        "run.pure_bf16=weights", "evaluation.reference_batch=64"}) {
     CHECK(contains(override_complaint(assignment), "is not built yet"));
   }
   // What asks for nothing is granted.
-  CHECK(override_complaint("diagnostics.every=0") == "");
   CHECK(override_complaint("parallel.zero_stage=0") == "");
   CHECK(override_complaint("parallel.zero_stage=1") == "");
   CHECK(contains(override_complaint("parallel.zero_stage=2"), "Leave it out, or write 0 or 1"));
-  CHECK(contains(override_complaint("diagnostics.every=5"), "Leave it out, or write 0"));
   CHECK(override_complaint("model.norm.branch=none") == "");
   CHECK(override_complaint("data.tokenizer=bytes") == "");
   CHECK(contains(override_complaint("data.tokenizer=gpt2:dir"), "generated corpus is of bytes"));
@@ -177,7 +175,8 @@ TEST_CASE("config: a value out of range is told its range") {
                                  "evaluation.tokens=0",
                                  "checkpoint.keep=0",
                                  "parallel.shards=0",
-                                 "guard.nonfinite_steps=0"}) {
+                                 "guard.nonfinite_steps=0",
+                                 "diagnostics.every=-1"}) {
     const std::string key = std::string(assignment).substr(0, std::string(assignment).find('='));
     CHECK(contains(override_complaint(assignment), "command line: " + key + " = "));
   }

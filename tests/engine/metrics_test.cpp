@@ -1,5 +1,6 @@
 #include "engine/metrics.h"
 
+#include <cmath>
 #include <filesystem>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -104,6 +105,23 @@ TEST_CASE("metrics: rows that cannot be brought to the disk are an error") {
   std::filesystem::remove(folder.path() + "/metrics.jsonl");
   folder.write("metrics.jsonl", "");
   metrics.sync();
+}
+
+TEST_CASE("metrics: diagnostics are lists by layer, and numbers by layer in the event file") {
+  const TemporaryFolder folder;
+  Metrics metrics(folder.path(), 0, 0);
+  const LayerDiagnostics diagnostics{{1.5, 2.5}, {0.25, 0.125}, {3, 4}, {0.5, std::nan("")}};
+  metrics.write({.step = 8, .validation_loss = {}, .diagnostics = diagnostics});
+  metrics.write({.step = 9, .validation_loss = {}});
+  const auto rows = rows_of(folder);
+  CHECK(rows[0].at("diagnostics") == nlohmann::json{{"output_variance", {1.5, 2.5}},
+                                                    {"angular_distance", {0.25, 0.125}},
+                                                    {"gradient_norm", {3.0, 4.0}},
+                                                    {"update_ratio", {0.5, nullptr}}});
+  CHECK(!rows[1].contains("diagnostics"));
+  const auto events = events_of(folder);
+  CHECK(holds(events[2], "output_variance/1", 2.5f));
+  CHECK(holds(events[2], "gradient_norm/0", 3.0f));
 }
 
 TEST_CASE("metrics: the numbers of rows go to an event file beside") {

@@ -285,6 +285,34 @@ TEST_CASE("Model: forward_from a captured residual stream gives the bits of forw
   }
 }
 
+TEST_CASE("Model: layers in parts give the streams of all of them together") {
+  const auto ops = single_precision();
+  for (const TinyCase& tiny : tiny_cases()) {
+    INFO(tiny.name);
+    TinyModel model(*ops, tiny.config, inference(tiny.batch, tiny.tokens));
+    Reader reader(model);
+    const HostBatch host = random_batch(tiny.config, tiny.batch, tiny.tokens);
+    model.losses(host, Pass::evaluation, &reader);
+    const auto stream = [&](int64_t layer) {
+      const bool last = layer == tiny.config.layers;
+      return Reader::find(reader.activations, last ? ProbeSite::final_pre : ProbeSite::residual_pre,
+                          last ? -1 : layer)
+          .values;
+    };
+    const Memory memory = ops->allocate(tiny.batch * tiny.tokens * 24 * 4);
+    const Tensor x(memory.data(), DType::f32, {tiny.batch * tiny.tokens, 24});
+    const Batch batch = model.upload(host);
+    for (int64_t first = 0; first <= tiny.config.layers; ++first) {
+      for (int64_t end = first; end <= tiny.config.layers; ++end) {
+        INFO("layers " << first << " to " << end);
+        model.write(x, stream(first));
+        const Tensor y = model.model.forward_layers(first, end, x, batch, Pass::evaluation);
+        CHECK(same_bits(model.read(y), stream(end)));
+      }
+    }
+  }
+}
+
 TEST_CASE("Model: residual_pre's gradient is the slope of forward_from") {
   const auto ops = double_precision();
   for (const TinyCase& tiny : tiny_cases()) {
@@ -323,6 +351,7 @@ TEST_CASE("Model: forward_from refuses a layer that is not there") {
   const ConstTensor x = model.model.final_activation();
   CHECK_THROWS_AS(model.model.forward_from(-1, x, batch, Pass::evaluation), Error);
   CHECK_THROWS_AS(model.model.forward_from(4, x, batch, Pass::evaluation), Error);
+  CHECK_THROWS_AS(model.model.forward_layers(2, 1, x, batch, Pass::evaluation), Error);
 }
 
 }  // namespace normlab

@@ -108,6 +108,34 @@ TEST_CASE("evaluate on the emulated GPU: --device says where the model works") {
   CHECK(loss("evaluate_emulated", "auto") == on_gpu);
 }
 
+TEST_CASE("analyze depth on the emulated GPU: the CPU's numbers") {
+  const TinyRun run({"schedule.stop_step=20"});
+  run.trained();
+  const std::string text = run.folder().write("a.txt", story(5));
+  const auto depth = [&](const std::string& analyze, const std::string& device) {
+    const Finished found =
+        normlab::test::run({program(analyze), "depth", run.directory(), "--tokens", text,
+                            "--device", device, "--projections", "2", "--json"});
+    INFO(found.err);
+    REQUIRE(found.exit_code == 0);
+    return nlohmann::json::parse(found.out);
+  };
+  const auto on_cpu = depth("analyze", "cpu"), on_gpu = depth("analyze_emulated", "cuda");
+  for (size_t layer = 0; layer < 2; ++layer) {
+    const auto near = [&](const char* name, const nlohmann::json& gpu, const nlohmann::json& cpu) {
+      INFO(name);
+      CHECK(gpu.get<double>() == Approx(cpu.get<double>()).epsilon(1e-3));
+    };
+    for (const char* name : {"variance", "loss_without"}) {
+      near(name, on_gpu.at(name)[layer], on_cpu.at(name)[layer]);
+    }
+    near("angle", on_gpu.at("angular_distance")[layer][0], on_cpu.at("angular_distance")[layer][0]);
+    for (const char* name : {"token_mean", "whole"}) {
+      near(name, on_gpu.at("jacobian").at(name)[layer], on_cpu.at("jacobian").at(name)[layer]);
+    }
+  }
+}
+
 TEST_CASE("generate on the emulated GPU: both families write the CPU's text") {
   for (const Overrides& family : {Overrides{}, llama}) {
     const TinyRun run(joined(family, {"schedule.total_steps=60"}));

@@ -39,7 +39,7 @@ Finished evaluate(const std::vector<std::string>& words) {
 }  // namespace
 
 TEST_CASE("programs: --help shows an example and --version what was built") {
-  for (const std::string name : {"train", "evaluate", "generate"}) {
+  for (const std::string name : {"train", "evaluate", "generate", "analyze"}) {
     INFO(name);
     const Finished help = normlab::test::run({program(name), "--help"});
     CHECK(help.exit_code == 0);
