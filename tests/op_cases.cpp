@@ -226,8 +226,8 @@ std::vector<std::byte> DeviceTensors::bytes(const std::string& name) const {
 std::vector<OpCase> all_op_cases() {
   std::vector<OpCase> all;
   for (const auto& group :
-       {move_cases, embedding_cases, norm_cases, row_std_cases, linear_cases, activation_cases,
-        attention_cases, dropout_cases, loss_cases, update_cases}) {
+       {move_cases, embedding_cases, norm_cases, placement_op_cases, row_std_cases, linear_cases,
+        activation_cases, attention_cases, dropout_cases, loss_cases, update_cases}) {
     for (OpCase& op_case : group()) all.push_back(std::move(op_case));
   }
   return all;

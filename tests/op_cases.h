@@ -144,6 +144,7 @@ std::vector<OpCase> move_cases();
 std::vector<OpCase> embedding_cases();
 std::vector<OpCase> norm_cases();
 std::vector<OpCase> row_std_cases();
+std::vector<OpCase> placement_op_cases();
 std::vector<OpCase> linear_cases();
 std::vector<OpCase> activation_cases();
 std::vector<OpCase> attention_cases();

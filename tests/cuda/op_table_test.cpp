@@ -19,6 +19,9 @@ TEST_CASE("embedding on CUDA equals loops in double precision") {
 }
 TEST_CASE("norms on CUDA equal loops in double precision") { check_on_cuda(norm_cases()); }
 TEST_CASE("stds on CUDA equal loops in double precision") { check_on_cuda(row_std_cases()); }
+TEST_CASE("placement verbs on CUDA equal loops in double precision") {
+  check_on_cuda(placement_op_cases());
+}
 TEST_CASE("linear on CUDA equals loops in double precision") { check_on_cuda(linear_cases()); }
 TEST_CASE("activations on CUDA equal loops in double precision") {
   check_on_cuda(activation_cases());

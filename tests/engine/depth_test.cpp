@@ -187,6 +187,28 @@ TEST_CASE("depth: a model that is built without a layer has the loss without it"
   }
 }
 
+TEST_CASE("depth: layers of LayerNorm Scaling keep their scales where another is left out") {
+  ModelConfig config = small_config(Family::llama);
+  config.layers = 3;
+  config.norm.placement = NormPlacement::lns;
+  SmallModel model(config, Purpose::inference, 2, Precision::fp64);
+  const DepthResult result = measured(model);
+  // Without layer 1, as a model of Pre-LN whose gains hold 1/√1 and 1/√3.
+  config.layers = 2;
+  config.norm.placement = NormPlacement::pre;
+  SmallModel folded(config, Purpose::inference, 2, Precision::fp64);
+  for (const Parameter& parameter : folded.model.parameters()) {
+    std::string name = parameter.name;
+    if (parameter.layer == 1) name = "layers.2." + name.substr(std::string("layers.1.").size());
+    std::vector<double> values = numbers(model, name);
+    if (parameter.layer == 1 && name.ends_with("norm.gain")) {
+      for (double& gain : values) gain /= std::sqrt(3);
+    }
+    upload_numbers(*folded.ops, parameter.value, values);
+  }
+  CHECK(result.loss_without[1] == Approx(measured(folded).loss).epsilon(1e-12));
+}
+
 TEST_CASE("depth: a model that is not finite is measured and drawn, not crashed on") {
   SmallModel model(small_config(Family::llama));
   set(model, "layers.1.mlp.out.weight", std::nan(""));

@@ -47,9 +47,9 @@ DROPOUT_GRADIENTS = "model gradients: under dropout*"
 GOLDEN = "golden: logits*"
 TRAINED = "golden: 30 steps*"
 
-SITE_PARAMETERS = '''  site.gain = find_parameter(structure.parameters, norm_prefix(site) + ".gain");
-  site.bias = find_parameter_or_none(structure.parameters, norm_prefix(site) + ".bias");
+SITE_PARAMETERS = '''  site.bias = find_parameter_or_none(structure.parameters, prefix + ".bias");
 '''
+GAIN = '    vector(name + ".gain", layer, config_.width, 1);\n'
 SUM_ROUNDED = '''Tensor{}, Written{normed}, statistics,
       Read{sum ? ConstTensor{sum} : residual}, ConstTensor{}, norm'''
 ROPE_PAIRS = '''          const Scalar a = low[i];
@@ -91,7 +91,8 @@ MUTANTS = [
     one("the gradient of the residual stream dropped", MODELS, GPT2_GRADIENTS, JOINT,
         "d_normed, d_residual, residual(rows),", "d_normed, {}, residual(rows),"),
     one("post: the gradient past a sublayer dropped", MODELS, "model gradients: post*", JOINT,
-        "pass.ops.add(d_stream, d_residual, d_normed);", "pass.ops.copy(d_stream, d_normed);"),
+        "pass.ops.add(d_stream, d_residual, rooms.d_normed);",
+        "pass.ops.copy(d_stream, rooms.d_normed);"),
     one("post: the gradient shown is that of the sum", MODELS, "Probe: the gradient shown*", JOINT,
         "pass.show_gradient(shown.residual[i], shown.layers[i], d_stream);",
         "if (!norms_.after) pass.show_gradient(shown.residual[i], shown.layers[i], d_stream);"),
@@ -99,8 +100,8 @@ MUTANTS = [
         "Probe: the gradient shown*", MODEL, "pass.show_gradient(site, layer, gradient);",
         "pass.show_gradient(site, layer, d_stream);"),
     one("post: the MLP's norm is attention's", MODELS, "norm_plan: post*", "models/norm_plan.cpp",
-        "joints[attention + 2].after = of_mlp;", 
-        "joints[attention + 2].after = PlannedNorm{NormRole::attention, layer};"),
+        "exit.after = PlannedNorm{roles.after, layer};",
+        "exit.after = PlannedNorm{NormRole::attention, layer};"),
     # --- Products
     one("gradient of a bias skipped", MODELS, GPT2_GRADIENTS, LINEAR,
         "out[first + i] += sums[i];", "(void)out;"),
@@ -181,10 +182,10 @@ MUTANTS = [
         "token[c] += gradient[c];", "token[c] = gradient[c];"),
     # --- Parameters, buckets, update
     one("biases decay", MODELS, "parameter_list: matrices*", PARAMETER,
-        "add(name, layer, {1, size}, InitRule::zeros, 0, false);",
-        "add(name, layer, {1, size}, InitRule::zeros, 0, true);"),
+        "if (config_.biases >= least) vector(name, layer, size, 0);",
+        "if (config_.biases >= least) add(name, layer, {1, size}).decays = true;"),
     one("gains decay", MODELS, TRAINED, PARAMETER,
-        "InitRule::ones, 0, false);", "InitRule::ones, 0, true);"),
+        GAIN, GAIN + "    list_.back().decays = true;\n"),
     one("decay on all that is not to decay", MODELS, TRAINED, "engine/optimizer.cpp",
         "update(bucket.decay_end, bucket.end, 0.0);",
         "update(bucket.decay_end, bucket.end, config_.weight_decay);"),
@@ -192,8 +193,8 @@ MUTANTS = [
         MODEL, "    pass_joint(2 * at, Joint::Position::inner);",
         "    done(config_.layers - layer);\n    pass_joint(2 * at, Joint::Position::inner);"),
     one("scaled init forgets that a layer has two branches", MODELS, "initialize: matrices*",
-        PARAMETER, "std::sqrt(2.0 * static_cast<double>(config.layers))",
-        "std::sqrt(static_cast<double>(config.layers))"),
+        PARAMETER, "std::sqrt(2.0 * static_cast<double>(config_.layers))",
+        "std::sqrt(static_cast<double>(config_.layers))"),
     one("no correction of the first moment", KERNELS, "adamw: equals*", ADAMW,
         "state.learning_rate / state.first_moment_correction", "state.learning_rate"),
     one("no correction of the second moment", KERNELS, "adamw: equals*", ADAMW,

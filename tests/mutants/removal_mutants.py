@@ -35,16 +35,16 @@ REMOVAL_MISTAKES = [
     ("removal: a gate falls in a straight line", SCHEDULE,
      "return (1 + std::cos(std::numbers::pi * part)) / 2;", "return 1 - part;"),
     ("removal: queries and keys exchanged with values", "models/structure.cpp",
-     "      norms.values = add_values_site(structure, *norms.before);\n",
-     "      norms.values = add_values_site(structure, *norms.before);\n"
-     "      if (norms.values) std::swap(*norms.before, *norms.values);\n"),
+     "    norms.values = add_values_site(structure, *norms.before);\n",
+     "    norms.values = add_values_site(structure, *norms.before);\n"
+     "    if (norms.values) std::swap(*norms.before, *norms.values);\n"),
     ("removal: no centring in a frozen norm", "kernels/cpu/norm.cpp",
      "x, width, found.mean,\n                gate(found.inverse_std, row), norm);",
      "x, width,\n                gate.live == 0 ? Scalar(0) : found.mean, "
      "gate(found.inverse_std, row), norm);"),
     ("removal: gains decay", "models/parameter.cpp",
-     'add(name + ".gain", layer, {1, config_.width}, InitRule::ones, 0, false);',
-     'add(name + ".gain", layer, {1, config_.width}, InitRule::ones, 0, true);'),
+     '    vector(name + ".gain", layer, config_.width, 1);\n',
+     '    vector(name + ".gain", layer, config_.width, 1);\n    list_.back().decays = true;\n'),
     ("removal: stds count again in backward", "models/model.cpp",
      '"backward of a model for training");\n',
      '"backward of a model for training");\n  if (batch.lengths) add_norm_stds(batch);\n'),

@@ -1,0 +1,107 @@
+// Every placement of norms against PyTorch in float64 (tests/golden/make_placements.py).
+#include <cmath>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "catch.h"
+#include "engine/config_names.h"
+#include "tests/models/tiny.h"
+
+namespace normlab {
+namespace {
+
+using nlohmann::json;
+
+constexpr int64_t kBatch = 2, kTokens = 7;
+
+ModelConfig config_of(const json& described) {
+  ModelConfig config = llama_defaults();
+  config.layers = described.at("layers").get<int64_t>();
+  config.width = 12;
+  config.heads = config.kv_heads = 2;
+  config.head_size = 6;
+  config.feed_forward = 16;
+  config.vocabulary = 13;
+  config.context = kTokens;
+  const auto word = [&](const char* key, const std::string& otherwise) {
+    return described.value(key, otherwise);
+  };
+  NormConfig& norm = config.norm;
+  norm.epsilon = 1e-2;
+  norm.kind = choice_of(word("kind", ""), norm_kind_names, NormKind::layernorm);
+  norm.placement = choice_of(word("placement", ""), placement_names, NormPlacement::none);
+  norm.post_layers = described.value("post_layers", int64_t{1});
+  norm.lns_position =
+      choice_of(word("lns_position", "after_norm"), lns_position_names, LnsPosition::after_norm);
+  norm.lns_sublayers =
+      choice_of(word("lns_sublayers", "both"), lns_sublayers_names, LnsSublayers::both);
+  norm.branch = choice_of(word("branch", "none"), branch_scale_names, BranchScale::none);
+  norm.gpas = described.value("gpas", false);
+  return config;
+}
+
+// As number() in the script.
+std::vector<double> numbers_of(const Parameter& parameter) {
+  int64_t key = 0;
+  for (size_t i = 0; i < parameter.name.size(); ++i) {
+    key += static_cast<int64_t>(i + 1) * parameter.name[i];
+  }
+  std::vector<double> numbers(static_cast<size_t>(parameter.value.elements()));
+  for (size_t i = 0; i < numbers.size(); ++i) {
+    const auto e = static_cast<double>(i);
+    numbers[i] = 0.4 * std::sin(static_cast<double>(key % 997) + 0.7 * e + 0.013 * e * e) +
+                 (parameter.start != 0 ? 1 : 0);
+  }
+  return numbers;
+}
+
+HostBatch golden_batch() {
+  HostBatch host{kBatch, kTokens, {}, {}};
+  for (int32_t b = 0; b < kBatch; ++b) {
+    for (int32_t t = 0; t < kTokens; ++t) {
+      host.ids.push_back((5 * b + 3 * t + t * t) % 13);
+      host.targets.push_back((7 * b + 2 * t + 1) % 13);
+    }
+  }
+  return host;
+}
+
+void check_case(Ops& ops, const json& golden, double bound) {
+  TinyModel tiny(ops, config_of(golden.at("case")), training(kBatch, kTokens));
+  for (const Parameter& parameter : tiny.model.parameters()) {
+    tiny.write(parameter.value, numbers_of(parameter));
+  }
+  const HostBatch host = golden_batch();
+  CHECK(relative_error(tiny.logits(host), golden.at("logits").get<std::vector<double>>()) < bound);
+  ops.set_step_state({.loss_scale = 1.0 / (kBatch * kTokens)});
+  tiny.zero_gradients();
+  tiny.backward(host);
+  CHECK(tiny.model.parameters().size() == golden.at("gradients").size());
+  for (const Parameter& parameter : tiny.model.parameters()) {
+    INFO(parameter.name);
+    const std::vector<double> gradient = tiny.read(parameter.gradient);
+    double squares = 0;
+    for (const double g : gradient) squares += g * g;
+    const auto expected = golden.at("gradients").at(parameter.name).get<std::vector<double>>();
+    REQUIRE(expected.size() == 2);
+    CHECK(std::abs(std::sqrt(squares) - expected[0]) < bound * expected[0]);
+    CHECK(std::abs(gradient[0] - expected[1]) < bound * expected[0]);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("placements: logits and gradients are PyTorch's in float64") {
+  std::ifstream file(SOURCE_DIRECTORY "/tests/golden/placements.json");
+  const json all = json::parse(file);
+  REQUIRE(all.size() == 27);
+  const auto exact = double_precision();
+  const auto single = single_precision();
+  for (const json& golden : all) {
+    INFO(golden.at("case").dump());
+    check_case(*exact, golden, 1e-11);
+    check_case(*single, golden, 2e-5);
+  }
+}
+
+}  // namespace normlab
