@@ -28,13 +28,14 @@ class Folding {
   }
   // The factors after the norms.
   void fold_norms() {
-    const std::vector<NormSite>& sites = model_.norm_sites();
-    for (size_t i = 0; i < sites.size(); ++i) {
-      plain_.set_norm_state(i, sites[i].state);
+    for (size_t i = 0; i < model_.norm_sites().size(); ++i) {
+      const NormSite& from = model_.norm_sites()[i];
+      const NormSite& to = plain_.norm_sites()[i];
+      plain_.set_norm_state(i, from.state);
       // Gain and bias are those of queries and keys.
-      if (sites[i].role == NormRole::attention_v) continue;
-      scale(sites[i].gain, {sites[i].scale});
-      if (sites[i].bias >= 0) scale(sites[i].bias, {sites[i].scale});
+      if (to.role == NormRole::attention_v) continue;
+      scale(to.gain, {from.scale});
+      if (to.bias >= 0) scale(to.bias, {from.scale});
     }
   }
   // The factors after sublayer `sublayer` of a layer, "attention" or "mlp"; `constant` is the

@@ -86,13 +86,15 @@ void CpuOps<Scalar>::scale_backward(Tensor d_x, Tensor d_factor, ConstTensor d_y
       return product_of_rows(gradient(row), input(row), width);
     });
   } else {
+    partials_.assign(static_cast<size_t>(width), Scalar(0));
     parallel_ranges(threads_, width, 16, [&](int64_t first, int64_t last, int) {
+      Scalar* sums = partials_.data();
       for (int64_t row = 0; row < rows; ++row) {
         const Scalar* g = gradient(row);
         const Scalar* i = input(row);
-        Scalar* sums = d_factor.as<Scalar>();
         for (int64_t c = first; c < last; ++c) sums[c] += g[c] * i[c];
       }
+      for (int64_t c = first; c < last; ++c) d_factor.as<Scalar>()[c] += sums[c];
     });
   }
   scale_forward(d_x, d_y, factor);

@@ -161,6 +161,12 @@ TEST_CASE("removal: what a run cannot do is refused, with the key") {
             "attention_v, mlp, final"));
   CHECK(has(check_complaint("{attention_v: {start: 5}}", {}, {"model.norm.placement=post"}),
             "norm_removal.attention_v (the model has no such norm)"));
+  CHECK(has(check_complaint("{mlp: {start: 5}}", {}, {"model.norm.placement=sandwich"}),
+            "norms are removed where model.norm.placement is pre, post or lns, and this one is "
+            "sandwich"));
+  CHECK(has(check_complaint("{mlp: {start: 5}}", {}, {"model.norm.kind=dyt"}),
+            "norm_removal (model.norm.kind: dyt has no std that could be frozen)"));
+  CHECK(check_complaint("{mlp: {start: 5}}", {}, {"model.norm.placement=lns"}).empty());
   CHECK(has(check_complaint("{mlp: {start: 5}}", {{NormRole::mlp, 1, {0, 1.5}}}),
             "norm_removal.mlp (mlp of layer 1 is removed already in the model that the run begins "
             "with). Delete it"));
