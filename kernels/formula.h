@@ -82,12 +82,12 @@ struct Squashed {
   Scalar slope;
 };
 template <typename Scalar>
-inline Squashed<Scalar> squashed_tanh(Scalar u) {
+constexpr Squashed<Scalar> squashed_tanh(Scalar u) {
   const Scalar value = std::tanh(u);
   return {value, (1 - value) * (1 + value)};
 }
 template <typename Scalar>
-inline Squashed<Scalar> squashed_erf(Scalar u) {
+constexpr Squashed<Scalar> squashed_erf(Scalar u) {
   return {std::erf(u), Scalar(1.12837916709551257390) * exponential(-u * u)};  // 2/√π
 }
 
