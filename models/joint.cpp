@@ -33,8 +33,7 @@ ConstTensor Joint::finish_branch(const PassContext& pass, const std::vector<Norm
   Tensor y = branch(room);
   if (norms_.inside) {
     const Tensor normed = factors_.learnt < 0 ? room : first_rows(buffers_.inside, rows);
-    sites[*norms_.inside].forward(pass, {}, normed, inside_statistics(rows), y,
-                                  {});
+    sites[*norms_.inside].forward(pass, {}, normed, inside_statistics(rows), y, {});
     y = normed;
   }
   if (factors_.learnt >= 0) {
@@ -131,8 +130,7 @@ void Joint::backward_branch(const PassContext& pass, const std::vector<NormSite>
                             pass.value(factors_.learnt));
   }
   if (norms_.inside) {
-    sites[*norms_.inside].backward(pass, d_branch, d_branch, {}, branch,
-                                   inside_statistics(rows));
+    sites[*norms_.inside].backward(pass, d_branch, d_branch, {}, branch, inside_statistics(rows));
   }
 }
 
