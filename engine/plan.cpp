@@ -13,8 +13,24 @@
 namespace normlab {
 namespace {
 
+// Whether the shards of a recipe are there. A plan can do without where the recipe says enough: who
+// weighs a run may not have its set yet.
+bool has_shards(const Config& config, std::vector<std::string>& warnings) {
+  try {
+    expand_paths(config.data.train);
+    for (const auto& [name, patterns] : config.data.validation) expand_paths(patterns);
+  } catch (const Error& error) {
+    if (config.model.vocabulary == 0) throw error.at("data");
+    warnings.push_back(std::string("data: ") + error.what() +
+                       ". The plan takes the recipe's word for its set");
+    return false;
+  }
+  return true;
+}
+
 // What the data decide about a configuration.
-void complete_by_data(Config& config) {
+void complete_by_data(Config& config, std::vector<std::string>& warnings) {
+  if (config.data.corpus == Corpus::shards && !has_shards(config, warnings)) return;
   const RunDescription data = describe_corpus(config);
   resolve_vocabulary(config.model, least_vocabulary(config, data));
   resolve_data(config, data.train);
@@ -70,11 +86,12 @@ int64_t rounding_workspace_bytes(const ModelConfig& model, const Workload& workl
 }  // namespace
 
 RunPlan plan_run(Config& config) {
+  RunPlan plan;
   if (config.model_from) {
     std::vector<std::string> warnings;
     adopt_model(config, warnings);
   }
-  complete_by_data(config);
+  complete_by_data(config, plan.warnings);
   validate(config.model);
   check_removal(config, config.model_from_norms);
   const Workload workload = training_workload(config);
@@ -83,7 +100,6 @@ RunPlan plan_run(Config& config) {
   const ModelMemory memory = measure_model(config.model, workload, types);
   const int64_t elements = memory.weights_bytes / size_of(types.working);
   const int64_t shards = config.parallel.reproducible ? config.parallel.shards : 1;
-  RunPlan plan;
   plan.precision = run.precision;
   plan.parameters = parameter_count(config.model);
   plan.tokens_per_step = config.batch.tokens_per_step;
@@ -103,7 +119,7 @@ RunPlan plan_run(Config& config) {
   plan.total_bytes = plan.weights_bytes + plan.gradients_bytes + plan.optimizer_bytes +
                      plan.activations_bytes + plan.workspace_bytes;
   plan.schedule = removal_schedule(config.norm_removal, config.model.layers);
-  plan.warnings = removal_warnings(config);
+  for (const std::string& warning : removal_warnings(config)) plan.warnings.push_back(warning);
   plan.flops_per_token = flops_per_token(config.model, config.data.sequence_length);
   return plan;
 }

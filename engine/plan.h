@@ -28,7 +28,8 @@ struct RunPlan {
 };
 
 // model.vocabulary 0 is taken from the tokenizer or, for shards, from the files, which are read
-// through but not kept in memory; `config` keeps it.
+// through but not kept in memory; `config` keeps it. Shards that are not there are a warning where
+// the recipe says the vocabulary itself.
 RunPlan plan_run(Config& config);
 
 }  // namespace normlab

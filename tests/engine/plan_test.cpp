@@ -175,3 +175,33 @@ TEST_CASE("plan: the vocabulary of shards is that of all of them, as in the run"
   CHECK(config.model.vocabulary == 401);
   CHECK(open_corpus(parse(minimal, shards)).vocabulary == 401);
 }
+
+TEST_CASE("plan: a recipe whose set is not there yet is planned where it says its vocabulary") {
+  const std::vector<std::string> absent = {"data.train=[nowhere/train-*.bin]",
+                                           "data.validation=[nowhere/val-*.bin]"};
+  std::vector<std::string> stated = absent;
+  stated.push_back("model.vocabulary=400");
+  Config config = parse(minimal, stated);
+  const RunPlan plan = plan_run(config);
+  CHECK(config.model.vocabulary == 400);
+  CHECK(plan.total_bytes > 0);
+  REQUIRE(plan.warnings.size() == 1);
+  INFO(plan.warnings.front());
+  CHECK(plan.warnings.front().find("nowhere/train-*.bin: no file matches") != std::string::npos);
+  Config unknown = parse(minimal, absent);
+  CHECK_THROWS_AS(plan_run(unknown), Error);
+}
+
+TEST_CASE("plan: every recipe of the Curse of Depth can be planned before its set is there") {
+  for (const char* size : {"60m", "130m", "250m", "350m", "1b"}) {
+    for (const char* placement : {"pre", "post", "deepnorm", "mix", "lns"}) {
+      INFO(size << " " << placement);
+      Config config = load_config(std::string(SOURCE_DIRECTORY) + "/tools/recipes/llama-" + size +
+                                      "-" + placement + ".yaml",
+                                  {});
+      const RunPlan plan = plan_run(config);
+      CHECK(plan.parameters == parameter_count(config.model));
+      CHECK(plan.tokens_per_step == 131072);
+    }
+  }
+}
