@@ -174,23 +174,9 @@ void read_norm(const Section& norm, ModelConfig& config) {
 
 // DeepNorm is its placement and its initialisation.
 InitKind default_init(const ModelConfig& config) {
-  switch (config.norm.placement) {
-    case NormPlacement::deepnorm:
-      return InitKind::deepnorm;
-    case NormPlacement::deepnorm_reference:
-      return InitKind::deepnorm_reference;
-    case NormPlacement::pre:
-    case NormPlacement::post:
-    case NormPlacement::mix:
-    case NormPlacement::sandwich:
-    case NormPlacement::peri:
-    case NormPlacement::lns:
-    case NormPlacement::pre_post:
-    case NormPlacement::pre_sandwich:
-    case NormPlacement::post_pre_post_pre:
-    case NormPlacement::pre_post_pre_post:
-    case NormPlacement::none:
-      return config.init.kind;
+  if (config.norm.placement == NormPlacement::deepnorm) return InitKind::deepnorm;
+  if (config.norm.placement == NormPlacement::deepnorm_reference) {
+    return InitKind::deepnorm_reference;
   }
   return config.init.kind;
 }

@@ -53,7 +53,9 @@ int64_t cpu_workspace_bytes(const Config& config, const Workload& workload) {
   const int64_t tokens = workload.tokens;
   const int64_t threads =
       config.run.threads > 0 ? config.run.threads : int64_t{std::thread::hardware_concurrency()};
-  const int64_t partials = (workload.rows() + kBlock - 1) / kBlock * 2 * model.width;
+  // Of gain and bias; of slope and shift too where there may be some (elementwise_norm.cpp).
+  const int64_t sums = is_elementwise(model.norm.kind) ? 4 : 2;
+  const int64_t partials = (workload.rows() + kBlock - 1) / kBlock * sums * model.width;
   const int64_t attention = (2 * kBlock + 1) * tokens;
   const int64_t scratch = model.dropout > 0 ? std::max(attention, model.width) : attention;
   const int64_t rotary = model.positions == Positions::rope ? tokens * model.head_size : 0;

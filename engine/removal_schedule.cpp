@@ -30,22 +30,9 @@ void require_removable(const NormConfig& norm) {
                       name_of(norm.kind, norm_kind_names) +
                       " has no std that could be frozen). Leave it out");
   }
-  switch (norm.placement) {
-    case NormPlacement::pre:
-    case NormPlacement::post:
-    case NormPlacement::lns:
-    case NormPlacement::none:
-      return;
-    case NormPlacement::deepnorm:
-    case NormPlacement::deepnorm_reference:
-    case NormPlacement::mix:
-    case NormPlacement::sandwich:
-    case NormPlacement::peri:
-    case NormPlacement::pre_post:
-    case NormPlacement::pre_sandwich:
-    case NormPlacement::post_pre_post_pre:
-    case NormPlacement::pre_post_pre_post:
-      break;
+  for (const NormPlacement alone :
+       {NormPlacement::pre, NormPlacement::post, NormPlacement::lns, NormPlacement::none}) {
+    if (norm.placement == alone) return;
   }
   throw input_error(std::string("norm_removal (norms are removed where model.norm.placement is "
                                 "pre, post or lns, and this one is ") +

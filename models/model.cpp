@@ -4,7 +4,7 @@
 #include <cmath>
 #include <numbers>
 
-#include "kernels/bfloat16.h"
+#include "kernels/numbers.h"
 #include "kernels/random.h"
 
 namespace normlab {
@@ -28,31 +28,6 @@ double standard_normal(uint64_t seed, size_t parameter, int64_t element) {
   const double radius = std::sqrt(-2 * std::log(uniform(words[0], words[1])));
   const double angle = 2 * std::numbers::pi * uniform(words[2], words[3]);
   return element % 2 == 0 ? radius * std::cos(angle) : radius * std::sin(angle);
-}
-
-void upload_numbers(Ops& ops, Tensor target, const std::vector<double>& values) {
-  switch (target.dtype) {
-    case DType::f64:
-      ops.upload(target, values.data());
-      return;
-    case DType::f32: {
-      const std::vector<float> rounded(values.begin(), values.end());
-      ops.upload(target, rounded.data());
-      return;
-    }
-    case DType::bf16: {
-      // By way of float, as masters are rounded.
-      std::vector<BFloat16> rounded;
-      for (const double value : values) {
-        rounded.push_back(round_to_bfloat16(static_cast<float>(value)));
-      }
-      ops.upload(target, rounded.data());
-      return;
-    }
-    case DType::i32:
-      break;
-  }
-  throw Error("numbers for a tensor of a type that holds none");
 }
 
 }  // namespace

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "engine/analysis/numbers.h"
 #include "engine/evaluation.h"
+#include "kernels/numbers.h"
 
 namespace normlab {
 namespace {

@@ -5,7 +5,7 @@
 #include <numbers>
 #include <numeric>
 
-#include "engine/analysis/numbers.h"
+#include "kernels/numbers.h"
 #include "kernels/random.h"
 
 namespace normlab {

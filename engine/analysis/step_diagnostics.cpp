@@ -2,9 +2,9 @@
 
 #include <cmath>
 
-#include "engine/analysis/numbers.h"
 #include "engine/analysis/stream_statistics.h"
 #include "engine/weights.h"
+#include "kernels/numbers.h"
 
 namespace normlab {
 

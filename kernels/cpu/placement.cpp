@@ -1,6 +1,4 @@
 // What placements of norms ask for beside norms: sums with factors, learnt factors, gates.
-#include <cmath>
-
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/formula.h"
 

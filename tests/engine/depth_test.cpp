@@ -9,7 +9,7 @@
 #include "catch.h"
 #include "engine/analysis/depth_page.h"
 #include "engine/analysis/depth_report.h"
-#include "engine/analysis/numbers.h"
+#include "kernels/numbers.h"
 #include "small_model.h"
 
 using namespace normlab;

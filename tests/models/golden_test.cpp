@@ -15,6 +15,7 @@
 #include "engine/safetensors.h"
 #include "engine/schedule.h"
 #include "engine/weights.h"
+#include "kernels/numbers.h"
 #include "models/model.h"
 
 namespace normlab {
@@ -111,16 +112,6 @@ Owned upload(Ops& ops, const std::vector<int32_t>& values, Shape shape) {
   return owned;
 }
 
-std::vector<double> download(Ops& ops, ConstTensor tensor) {
-  if (tensor.dtype == DType::f64) {
-    std::vector<double> values(static_cast<size_t>(tensor.elements()));
-    ops.download(values.data(), tensor);
-    return values;
-  }
-  const std::vector<float> narrow = download_floats(ops, tensor);
-  return {narrow.begin(), narrow.end()};
-}
-
 // A case's files, and its model on the CPU.
 struct Golden {
   std::string directory;
@@ -150,7 +141,7 @@ struct Golden {
 
 // The part of a parameter (or of its gradient) that is one tensor of a file, in the file's order.
 std::vector<double> as_in_file(Ops& ops, ConstTensor whole, const NamedSlice& slice) {
-  const std::vector<double> rows = download(ops, slice.of(whole));
+  const std::vector<double> rows = download_numbers(ops, slice.of(whole));
   if (!slice.transposed) return rows;
   const size_t outputs = static_cast<size_t>(slice.count);
   const size_t inputs = rows.size() / outputs;
@@ -245,13 +236,14 @@ TEST_CASE("golden: logits, losses and gradients are those of transformers") {
 
   const Owned logits = allocate(ops, ops.working_type(), {3 * 72, model.config().vocabulary});
   model.head(logits.tensor, model.final_activation());
-  CHECK(relative_error(download(ops, logits.tensor), golden.numbers("logits")) < bounds.logits);
+  CHECK(relative_error(download_numbers(ops, logits.tensor), golden.numbers("logits")) <
+        bounds.logits);
 
   const StepResult result = ops.download_step_result();
   CHECK(relative_error({result.loss}, golden.numbers("loss")) < bounds.losses);
   const Owned targets_there = upload(ops, targets, {3, 72});
   const Tensor losses = model.losses({{}, targets_there.tensor});
-  CHECK(relative_error(download(ops, losses), golden.numbers("losses")) < bounds.losses);
+  CHECK(relative_error(download_numbers(ops, losses), golden.numbers("losses")) < bounds.losses);
 
   for (const NamedSlice& slice : file_names(model.config())) {
     CAPTURE(slice.name);
@@ -323,7 +315,7 @@ TEST_CASE("golden: greedy decoding with a cache continues as transformers does w
   golden.model.start_decoding();
   while (continuation.size() < golden.integers("greedy").size()) {
     const Owned there = upload(ops, next, {1, static_cast<int64_t>(next.size())});
-    next = {argmax(download(ops, golden.model.decode(there.tensor)))};
+    next = {argmax(download_numbers(ops, golden.model.decode(there.tensor)))};
     continuation.push_back(next.front());
   }
   CHECK(continuation == golden.integers("greedy"));
