@@ -153,7 +153,7 @@ TEST_CASE("multiple choice: log-likelihoods are the logits' own, however many pa
 }
 
 TEST_CASE(
-    "multiple choice: the likeliest, by itself, by characters and by bytes; ties to the first") {
+    "multiple choice: the likeliest, by itself and by characters and by bytes") {
   // Per character −2, −1.5, −3; per byte −2, −0.75, −3.
   const auto result = multiple_choice_result(
       {question("", {"ab", "\u00e9\u00e9", "c"}, 2), question("", {"ab", "\u00e9\u00e9", "c"}, 1),

@@ -27,7 +27,7 @@ std::string refusal(const TemporaryFolder& folder, const std::string& line) {
 
 }  // namespace
 
-TEST_CASE("questions: text, choices and the right one, line by line; other keys are left alone") {
+TEST_CASE("questions: text, choices and the right one, line by line, other keys left alone") {
   const TemporaryFolder folder;
   const std::string file = folder.write(
       "q.jsonl", "\xEF\xBB\xBF" + std::string(kGood) + "\r\n\n  \n" +
