@@ -9,16 +9,19 @@ namespace {
 
 enum class Part { absent, present };
 
+// Elements after each row: whole vectors where rows consist of such, else `odd`.
+int64_t gap(int64_t width, int64_t odd) { return width % 8 == 0 ? 8 : odd; }
+
 // --- y = a·x + b·z
 
 OpCase scaled_sum_case(const std::string& name, int64_t rows, int64_t width, SumFactors factors,
                        Part second) {
   OpCase op_case{.name = name, .bound = 1e-6};
   HostTensors& tensors = op_case.tensors;
-  tensors.input("a", rows, width, {.rows = Rows::hard}).padding = 3;
-  tensors.input("b", rows, width).padding = 1;
+  tensors.input("a", rows, width, {.rows = Rows::hard}).padding = gap(width, 3);
+  tensors.input("b", rows, width).padding = gap(width, 1);
   tensors.written("y", rows, width).relative_to = RelativeTo::row;
-  tensors.updated("in_place", rows, width).padding = 2;  // y in a's place
+  tensors.updated("in_place", rows, width).padding = gap(width, 2);  // y in a's place
   const bool has_b = second == Part::present;
   op_case.forward = [=](Ops& ops, const DeviceTensors& t) {
     const ConstTensor b = has_b ? t["b"] : Tensor();
@@ -52,10 +55,10 @@ void scale_reference(HostTensors& t) {
 OpCase scale_case(const std::string& name, int64_t rows, int64_t width, int64_t factors) {
   OpCase op_case{.name = name, .bound = 1e-6};
   HostTensors& tensors = op_case.tensors;
-  tensors.input("x", rows, width).padding = 3;
+  tensors.input("x", rows, width).padding = gap(width, 3);
   tensors.input("factor", 1, factors, {.deviation = 0.5, .mean = 1});
-  tensors.written("y", rows, width).padding = 1;
-  tensors.input("d_y", rows, width).padding = 2;
+  tensors.written("y", rows, width).padding = gap(width, 1);
+  tensors.input("d_y", rows, width).padding = gap(width, 2);
   tensors.written("d_x", rows, width);
   tensors.updated("d_factor", 1, factors).element = Element::gradient;
   op_case.forward = [](Ops& ops, const DeviceTensors& t) {
@@ -78,10 +81,10 @@ OpCase scale_case(const std::string& name, int64_t rows, int64_t width, int64_t 
 OpCase gpas_case(const std::string& name, int64_t rows, int64_t width) {
   OpCase op_case{.name = name, .bound = 2e-6};
   HostTensors& tensors = op_case.tensors;
-  tensors.input("x", rows, width).padding = 3;
+  tensors.input("x", rows, width).padding = gap(width, 3);
   tensors.input("gate", 1, 1, {.deviation = 0.2, .mean = -0.5});
-  tensors.written("y", rows, width).padding = 1;
-  tensors.input("d_y", rows, width).padding = 2;
+  tensors.written("y", rows, width).padding = gap(width, 1);
+  tensors.input("d_y", rows, width).padding = gap(width, 2);
   tensors.updated("d_gate", 1, 1).element = Element::gradient;
   op_case.forward = [](Ops& ops, const DeviceTensors& t) {
     ops.gpas_forward(t["y"], t["x"], t["gate"]);
@@ -151,14 +154,14 @@ OpCase elementwise_case(const std::string& name, const ElementwiseSetting& setti
   OpCase op_case{.name = name, .bound = 3e-6};
   HostTensors& tensors = op_case.tensors;
   const int64_t rows = setting.rows, width = setting.width;
-  tensors.input("x", rows, width, setting.fill).padding = 3;
+  tensors.input("x", rows, width, setting.fill).padding = gap(width, 3);
   tensors.input("gain", 1, width, {.deviation = 0.5, .mean = 1});
   tensors.input("bias", 1, width);
   tensors.input("slope", 1, 1, {.deviation = 0.1, .mean = 0.5});
   tensors.input("shift", 1, 1, {.deviation = 0.2, .mean = 0.25});
-  tensors.written("y", rows, width).padding = 1;
-  tensors.input("d_y", rows, width).padding = 2;
-  tensors.input("d_residual", rows, width).padding = 4;
+  tensors.written("y", rows, width).padding = gap(width, 1);
+  tensors.input("d_y", rows, width).padding = gap(width, 2);
+  tensors.input("d_residual", rows, width).padding = gap(width, 4);
   tensors.written("d_x", rows, width);
   for (const char* d_parameter : {"d_gain", "d_bias", "d_slope", "d_shift"}) {
     const bool vector = d_parameter[2] != 's';
@@ -196,6 +199,7 @@ std::vector<OpCase> placement_op_cases() {
       scaled_sum_case("scaled sum, odd width, of one", 5, 33, {0.3, 0}, Part::absent),
       scaled_sum_case("scaled sum, large", 200, 500, {1.7, 1}, Part::present),
       scale_case("scale, a factor a column", 37, 48, 48),
+      scale_case("scale, one factor", 19, 48, 1),
       scale_case("scale, one factor, odd width", 19, 33, 1),
       scale_case("scale, large", 200, 500, 500),
       scale_case("scale, one row", 1, 7, 1),

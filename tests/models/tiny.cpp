@@ -51,8 +51,8 @@ std::vector<TinyCase> tiny_cases() {
                               {"llama long", tiny_llama(), 1, 70},
                               {"gpt2 without norms, the head biased", tiny_gpt2()},
                               {"llama without norms, tied", tiny_llama()},
-                              {"llama sandwich, layerscale", tiny_llama()},
-                              {"gpt2 deepnorm of derf, skipinit", tiny_gpt2()}};
+                              {"llama lns, layerscale", tiny_llama()},
+                              {"gpt2 dyt, skipinit", tiny_gpt2()}};
   cases[2].config.norm.placement = NormPlacement::post;
   cases[2].config.tie_embeddings = false;
   ModelConfig& post = cases[3].config;
@@ -78,12 +78,10 @@ std::vector<TinyCase> tiny_cases() {
   folded.head_bias = true;
   cases[10].config.norm.placement = NormPlacement::none;
   cases[10].config.tie_embeddings = true;
-  cases[11].config.norm.placement = NormPlacement::sandwich;
+  cases[11].config.norm.placement = NormPlacement::lns;
   cases[11].config.norm.branch = BranchScale::layerscale;
-  NormConfig& deep = cases[12].config.norm;
-  deep.kind = NormKind::derf;
-  deep.placement = NormPlacement::deepnorm;
-  deep.branch = BranchScale::skipinit;
+  cases[12].config.norm.kind = NormKind::dyt;
+  cases[12].config.norm.branch = BranchScale::skipinit;
   return cases;
 }
 
