@@ -68,6 +68,9 @@ class SentencePieceTokenizer final : public Tokenizer {
 
   int64_t vocabulary() const override { return processor_.GetPieceSize(); }
   int32_t end_of_text() const override { return processor_.eos_id(); }
+  int32_t begin_of_text() const override {
+    return processor_.bos_id() >= 0 ? processor_.bos_id() : processor_.eos_id();
+  }
   std::string name() const override { return "sentencepiece:" + file_; }
   uint64_t hash() const override { return hash_; }
   std::vector<std::string> files() const override { return {file_}; }

@@ -18,7 +18,9 @@ class Tokenizer {
   virtual std::string decode(const std::vector<uint16_t>& tokens) const = 0;
   virtual int64_t vocabulary() const = 0;
   virtual int32_t end_of_text() const = 0;  // −1: none
-  virtual std::string name() const = 0;     // as make_tokenizer takes it
+  // What stands before a text where something must: end-of-text, unless there is a begin-of-text.
+  virtual int32_t begin_of_text() const { return end_of_text(); }
+  virtual std::string name() const = 0;  // as make_tokenizer takes it
   // Of all that decides about ids, the same wherever its files lie.
   virtual uint64_t hash() const = 0;
   // The files that it was read from, under the names that other programs look for: to be copied

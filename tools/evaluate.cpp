@@ -1,6 +1,8 @@
-// evaluate MODEL --tokens FILE…: the loss of a model on one corpus, or on several.
+// evaluate MODEL --tokens FILE…: the loss of a model on one corpus, or on several; and with
+// --multiple-choice FILE its answers to questions.
 #include "tools/evaluation_report.h"
 #include "tools/main.h"
+#include "tools/multiple_choice.h"
 #include "tools/reading_options.h"
 
 namespace normlab {
@@ -10,6 +12,7 @@ struct Options {
   ReadingOptions reading;
   std::vector<std::string> tokens;
   std::vector<std::vector<std::string>> sets;  // each a name, then its files
+  MultipleChoiceOptions multiple_choice;
   bool json = false;
 };
 
@@ -51,7 +54,17 @@ std::unique_ptr<Tokenizer> tokenizer_of(const TokenSet& set, const Options& opti
   }
 }
 
-int evaluate_model(const Options& options) {
+int evaluate_choices(const Options& options) {
+  const MultipleChoiceResult result = answer_questions(options.multiple_choice, options.reading);
+  if (options.json) {
+    std::cout << to_json(result).dump(2) << "\n";
+  } else {
+    print_text(std::cout, result);
+  }
+  return kExitDone;
+}
+
+int evaluate_tokens(const Options& options) {
   const std::string directory = open_model_directory(options.reading.model);
   const ModelDescription description = read_config_json(directory);
   const std::vector<TokenSet> sets = open_sets(options, description, directory);
@@ -85,8 +98,10 @@ int main(int argc, char* argv[]) {
   normlab::Options options;
   CLI::App app(
       "Mean cross-entropy of a model in nats per token, perplexity, and percentiles of the "
-      "per-token losses.\nExample: evaluate runs/quickstart --tokens my.txt --json\n"
-      "         evaluate runs/quickstart --set mine my.txt --set web web/val-*.bin",
+      "per-token losses; or its accuracy in multiple choice.\nExample: evaluate runs/quickstart "
+      "--tokens my.txt --json\n"
+      "         evaluate runs/quickstart --set mine my.txt --set web web/val-*.bin\n"
+      "         evaluate runs/quickstart --multiple-choice questions.jsonl",
       "evaluate");
   normlab::ReadingOptions& reading = options.reading;
   normlab::add_reading_options(app, reading);
@@ -99,6 +114,10 @@ int main(int argc, char* argv[]) {
   app.add_option("--precision", reading.precision,
                  "fp32, bf16, or auto: bf16 on a GPU, fp32 on a CPU; the run's by default")
       ->check(CLI::IsMember({"auto", "fp32", "bf16"}));
+  normlab::add_multiple_choice_options(app, options.multiple_choice);
   app.add_flag("--json", options.json, "JSON on stdout");
-  return normlab::run_main(app, argc, argv, [&] { return normlab::evaluate_model(options); });
+  return normlab::run_main(app, argc, argv, [&] {
+    const bool choices = !options.multiple_choice.questions.empty();
+    return choices ? normlab::evaluate_choices(options) : normlab::evaluate_tokens(options);
+  });
 }

@@ -83,21 +83,34 @@ struct TokenSet {
   EvaluationOptions evaluation;
 };
 
+inline int64_t first_positive(int64_t a, int64_t b, int64_t otherwise) {
+  return a > 0 ? a : b > 0 ? b : otherwise;
+}
+
+inline void require_within_context(int64_t length, const ModelDescription& model) {
+  const int64_t context = model.config.context;
+  if (length <= context) return;
+  throw input_error("--sequence-length " + std::to_string(length) + " (the model's context is " +
+                    std::to_string(context) + "). Make it shorter");
+}
+
+// Of the tokens of `place`.
+inline void require_vocabulary(int64_t vocabulary, const ModelDescription& model,
+                               const std::string& place) {
+  if (vocabulary <= model.config.vocabulary) return;
+  throw input_error(place + ": has a vocabulary of " + std::to_string(vocabulary) +
+                    " (the model's is of " + std::to_string(model.config.vocabulary) +
+                    "). Use the tokenizer of the model");
+}
+
 // What the command line does not say is as in the run's own evaluation, so that its bits are too.
 inline EvaluationOptions evaluation_options(const ReadingOptions& options,
                                             const ModelDescription& run,
                                             const CorpusDescription& corpus) {
-  const auto first_positive = [](int64_t a, int64_t b, int64_t otherwise) {
-    return a > 0 ? a : b > 0 ? b : otherwise;
-  };
   EvaluationOptions evaluation;
-  const int64_t context = run.config.context;
-  int64_t length = first_positive(options.sequence_length, run.sequence_length, context);
+  int64_t length = first_positive(options.sequence_length, run.sequence_length, run.config.context);
   if (options.sequence_length == 0 && corpus.rows) length = std::min(length, corpus.rows->length);
-  if (length > context) {
-    throw input_error("--sequence-length " + std::to_string(length) + " (the model's context is " +
-                      std::to_string(context) + "). Make it shorter");
-  }
+  require_within_context(length, run);
   evaluation.tokens_per_sequence = length;
   evaluation.batch = first_positive(options.batch, run.micro_batch, 8);
   evaluation.most_tokens = options.most_tokens;
@@ -111,11 +124,7 @@ inline EvaluationOptions evaluation_options(const ReadingOptions& options,
 // Before the model is loaded: what is wrong with a set is said at once.
 inline void check_set(const TokenSet& set, const ModelDescription& description) {
   const CorpusDescription& data = set.corpus.description();
-  if (data.vocabulary > description.config.vocabulary) {
-    throw input_error(set.place + ": has a vocabulary of " + std::to_string(data.vocabulary) +
-                      " (the model's is of " + std::to_string(description.config.vocabulary) +
-                      "). Use the tokenizer of the model");
-  }
+  require_vocabulary(data.vocabulary, description, set.place);
   StreamOptions stream;
   stream.tokens_per_sequence = set.evaluation.tokens_per_sequence;
   stream.packing = set.evaluation.packing;

@@ -154,12 +154,18 @@ def cases():
             case("pre", kind="derf"), case("peri", kind="derf"), case("lns", kind="dyt")]
 
 
-def golden(case):
-    model = Tiny(case)
+def batch():
+    """Tokens and targets (B,T)."""
     ids = torch.tensor([[(5 * b + 3 * t + t * t) % VOCABULARY for t in range(TOKENS)]
                         for b in range(BATCH)])
     targets = torch.tensor([[(7 * b + 2 * t + 1) % VOCABULARY for t in range(TOKENS)]
                             for b in range(BATCH)])
+    return ids, targets
+
+
+def golden(case):
+    model = Tiny(case)
+    ids, targets = batch()
     logits = model.logits(ids).reshape(-1, VOCABULARY)
     loss = torch.nn.functional.cross_entropy(logits, targets.reshape(-1))
     loss.backward()

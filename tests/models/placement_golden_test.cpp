@@ -1,4 +1,5 @@
-// Every placement of norms against PyTorch in float64 (tests/golden/make_placements.py).
+// Every placement of norms against PyTorch in float64 (tests/golden/make_placements.py), and
+// against the layers of github.com/lmsdss/LayerNorm-Scaling (make_reference_placements.py).
 #include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -66,6 +67,22 @@ HostBatch golden_batch() {
   return host;
 }
 
+// What the layers leave to the last token of the last sequence, layer by layer.
+class Stream final : public Probe {
+ public:
+  explicit Stream(const TinyModel& tiny) : tiny_(tiny) {}
+  void activation(ProbeSite site, int64_t, Tensor tensor, int64_t) override {
+    if (site == ProbeSite::residual_post) {
+      rows.push_back(tiny_.read(tensor.row_slice(tensor.rows() - 1, 1)));
+    }
+  }
+
+  std::vector<std::vector<double>> rows;
+
+ private:
+  const TinyModel& tiny_;
+};
+
 void check_case(Ops& ops, const json& golden, double bound) {
   TinyModel tiny(ops, config_of(golden.at("case")), training(kBatch, kTokens));
   for (const Parameter& parameter : tiny.model.parameters()) {
@@ -75,7 +92,13 @@ void check_case(Ops& ops, const json& golden, double bound) {
   CHECK(relative_error(tiny.logits(host), golden.at("logits").get<std::vector<double>>()) < bound);
   ops.set_step_state({.loss_scale = 1.0 / (kBatch * kTokens)});
   tiny.zero_gradients();
-  tiny.backward(host);
+  Stream stream(tiny);
+  tiny.backward(host, Pass::training, &stream);
+  const json after_layers = golden.value("stream", json::array());
+  for (size_t layer = 0; layer < after_layers.size(); ++layer) {
+    const auto expected = after_layers[layer].get<std::vector<double>>();
+    CHECK(relative_error(stream.rows.at(layer), expected) < bound);
+  }
   CHECK(tiny.model.parameters().size() == golden.at("gradients").size());
   for (const Parameter& parameter : tiny.model.parameters()) {
     INFO(parameter.name);
@@ -89,12 +112,10 @@ void check_case(Ops& ops, const json& golden, double bound) {
   }
 }
 
-}  // namespace
-
-TEST_CASE("placements: logits and gradients are PyTorch's in float64") {
-  std::ifstream file(SOURCE_DIRECTORY "/tests/golden/placements.json");
+void check_file(const char* path, size_t cases) {
+  std::ifstream file(path);
   const json all = json::parse(file);
-  REQUIRE(all.size() == 27);
+  REQUIRE(all.size() == cases);
   const auto exact = double_precision();
   const auto single = single_precision();
   for (const json& golden : all) {
@@ -102,6 +123,16 @@ TEST_CASE("placements: logits and gradients are PyTorch's in float64") {
     check_case(*exact, golden, 1e-11);
     check_case(*single, golden, 2e-5);
   }
+}
+
+}  // namespace
+
+TEST_CASE("placements: logits and gradients are PyTorch's in float64") {
+  check_file(SOURCE_DIRECTORY "/tests/golden/placements.json", 27);
+}
+
+TEST_CASE("placements: streams, logits and gradients are those of the reference's own layers") {
+  check_file(SOURCE_DIRECTORY "/tests/golden/reference_placements.json", 9);
 }
 
 }  // namespace normlab

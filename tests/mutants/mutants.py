@@ -5,6 +5,7 @@ from typing import NamedTuple
 from analysis_mutants import ANALYSIS_MISTAKES
 from cuda_mutants import CUDA_MISTAKES
 from export_mutants import EXPORT_MISTAKES
+from multiple_choice_mutants import MULTIPLE_CHOICE_MISTAKES
 from placement_mutants import PLACEMENT_MISTAKES
 from prepare_mutants import PREPARE_MISTAKES
 from removal_mutants import GOLDEN_REMOVAL, REMOVAL_MISTAKES, SIGMA_LATE, SPECIAL_MISTAKES
@@ -259,4 +260,5 @@ MUTANTS += [one(name, ENGINE, GOLDEN_REMOVAL, file, original, replacement)
             for name, file, original, replacement in REMOVAL_MISTAKES]
 MUTANTS += [one(*mistake) for mistake in SPECIAL_MISTAKES]
 MUTANTS.append(Mutant(SIGMA_LATE[0], ENGINE, GOLDEN_REMOVAL, *SIGMA_LATE[1:]))
-MUTANTS += [one(*mistake) for mistake in EXPORT_MISTAKES + ANALYSIS_MISTAKES + PLACEMENT_MISTAKES]
+MUTANTS += [one(*mistake) for mistake in EXPORT_MISTAKES + ANALYSIS_MISTAKES + PLACEMENT_MISTAKES +
+            MULTIPLE_CHOICE_MISTAKES]
