@@ -153,6 +153,7 @@ void read_the_rest(const Section& root, Config& config) {
   Section evaluation = root.section("evaluation");
   evaluation.integer("every", config.evaluation.every, 0, most_steps);
   evaluation.integer("tokens", config.evaluation.tokens, 1);
+  evaluation.integer("reference_batch", config.evaluation.reference_batch, 0, most_tokens);
   Section checkpoint = root.section("checkpoint");
   checkpoint.integer("every", config.checkpoint.every, 0, most_steps);
   checkpoint.integer("keep", config.checkpoint.keep, 1, most_extent);

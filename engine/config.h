@@ -99,8 +99,9 @@ struct NormRemovalConfig {
 };
 
 struct EvaluationConfig {
-  int64_t every = 0;           // steps; 0 = only at the end
-  int64_t tokens = 1'000'000;  // capped at what there is
+  int64_t every = 0;            // steps; 0 = only at the end
+  int64_t tokens = 1'000'000;   // capped at what there is
+  int64_t reference_batch = 0;  // sequences; see EvaluationOptions; 0 = none
 };
 
 struct CheckpointConfig {

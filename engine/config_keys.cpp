@@ -20,7 +20,6 @@ struct PlannedKey {
 };
 constexpr PlannedKey planned_keys[] = {
     {"run.pure_bf16", {}},
-    {"evaluation.reference_batch", {}},
     {"parallel.zero_stage", {"0", "1"}},  // on one rank the same
 };
 
@@ -46,7 +45,7 @@ constexpr std::pair<const char*, const char*> known_sections[] = {
     {"norm_removal",
      "std method taper_steps policy special_std auxiliary_loss_weight auxiliary_group "
      "auxiliary_target"},
-    {"evaluation", "every tokens"},
+    {"evaluation", "every tokens reference_batch"},
     {"checkpoint", "every keep"},
     {"parallel", "reproducible shards"},
     {"diagnostics", "every"},

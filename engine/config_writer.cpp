@@ -209,6 +209,7 @@ void write_the_rest(Writer& out, const Config& config) {
   out.section("evaluation");
   out.key("every", config.evaluation.every);
   out.key("tokens", config.evaluation.tokens);
+  out.key("reference_batch", config.evaluation.reference_batch);
   out.section("checkpoint");
   out.key("every", config.checkpoint.every);
   out.key("keep", config.checkpoint.keep);

@@ -54,6 +54,49 @@ class DocumentLosses {
   std::vector<DocumentLoss> worst_;
 };
 
+// The reference's perplexity, from losses in the corpus's order.
+class ReferenceBatches {
+ public:
+  explicit ReferenceBatches(int64_t sequences) : sequences_(sequences) {}
+
+  // How many of `wanted` sequences from number `first` on lie in the same batch.
+  int64_t within_batch(int64_t first, int64_t wanted) const {
+    return sequences_ == 0 ? wanted : std::min(wanted, sequences_ - first % sequences_);
+  }
+  // Whether a batch ends where sequence `next` begins.
+  bool ends_before(int64_t next) const { return sequences_ == 0 || next % sequences_ == 0; }
+
+  void add(int64_t sequence, double loss) {
+    if (sequences_ == 0) return;
+    if (sequence / sequences_ != current_) finish_batch();
+    current_ = sequence / sequences_;
+    sum_ += loss;
+    ++targets_;
+  }
+
+  std::optional<double> perplexity() {
+    if (sequences_ == 0) return std::nullopt;
+    finish_batch();
+    return std::exp(sum_of_means_ / static_cast<double>(batches_ + 1));
+  }
+
+ private:
+  void finish_batch() {
+    if (targets_ == 0) return;
+    sum_of_means_ += sum_ / static_cast<double>(targets_);
+    ++batches_;
+    sum_ = 0;
+    targets_ = 0;
+  }
+
+  int64_t sequences_;
+  int64_t current_ = 0;
+  double sum_ = 0;
+  int64_t targets_ = 0;
+  double sum_of_means_ = 0;
+  int64_t batches_ = 0;
+};
+
 }  // namespace
 
 BatchUploader::BatchUploader(Ops& ops, int64_t sequences, int64_t tokens_per_sequence) : ops_(ops) {
@@ -116,13 +159,18 @@ EvaluationResult evaluate(Model& model, const TokenCorpus& corpus,
   TokenStream stream(corpus, stream_options);
   BatchUploader uploader(model.ops(), options.batch, options.tokens_per_sequence);
   DocumentLosses documents(corpus, options);
+  ReferenceBatches batches(options.reference_batch);
   std::vector<double> scored;
   int64_t first_sequence = 0;
   bool stopped = false;
-  while (options.most_tokens == 0 || static_cast<int64_t>(scored.size()) < options.most_tokens) {
+  const auto enough = [&] {
+    return options.most_tokens > 0 && batches.ends_before(first_sequence) &&
+           static_cast<int64_t>(scored.size()) >= options.most_tokens;
+  };
+  while (!enough()) {
     stopped = options.should_stop != nullptr && options.should_stop();
     if (stopped) break;
-    const HostBatch host = stream.next(options.batch);
+    const HostBatch host = stream.next(batches.within_batch(first_sequence, options.batch));
     if (host.sequences == 0) break;
     const Batch batch = uploader.upload(host, 0, host.sequences);
     model.forward(batch, Pass::evaluation);
@@ -132,13 +180,15 @@ EvaluationResult evaluate(Model& model, const TokenCorpus& corpus,
       const double loss = static_cast<double>(losses[i]);
       scored.push_back(loss);
       const auto place = static_cast<int64_t>(i);
-      documents.add(first_sequence + place / options.tokens_per_sequence,
-                    place % options.tokens_per_sequence, loss);
+      const int64_t sequence = first_sequence + place / options.tokens_per_sequence;
+      documents.add(sequence, place % options.tokens_per_sequence, loss);
+      batches.add(sequence, loss);
     }
     first_sequence += host.sequences;
   }
   EvaluationResult result = summarize(std::move(scored));
   result.worst_documents = documents.worst();
+  result.reference_perplexity = batches.perplexity();
   result.stopped = stopped;
   return result;
 }

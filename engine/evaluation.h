@@ -1,6 +1,7 @@
 // Evaluation: per-token losses of a model on a corpus, and what they amount to.
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "data/token_stream.h"
@@ -23,8 +24,9 @@ struct EvaluationResult {
   double range_95[2] = {};
   double range_99_9[2] = {};
   int64_t tokens = 0;
-  std::vector<DocumentLoss> worst_documents;  // by mean loss, the worst first, at most 10
-  bool stopped = false;                       // ended early by should_stop
+  std::vector<DocumentLoss> worst_documents;   // by mean loss, the worst first, at most 10
+  std::optional<double> reference_perplexity;  // where reference_batch is given
+  bool stopped = false;                        // ended early by should_stop
 };
 
 struct EvaluationOptions {
@@ -33,6 +35,11 @@ struct EvaluationOptions {
   int64_t most_tokens = 0;  // targets scored at least, to the end of a batch; 0 = all
   RowPacking packing = RowPacking::concatenated;
   bool mask_eot_targets = false;
+  // Sequences of a batch of "The Curse of Depth"'s own evaluation, on all its GPUs; 0: none. The
+  // evaluation then stops at the end of such a batch, and reference_perplexity is what
+  // github.com/lmsdss/LayerNorm-Scaling reports (torchrun_main.py, evaluate_model): batches count
+  // equally, however many targets they have, and the sum over n of them is divided by n + 1.
+  int64_t reference_batch = 0;
   // Asked before each pass.
   bool (*should_stop)() = nullptr;
 };

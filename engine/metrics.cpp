@@ -24,18 +24,27 @@ bool is_unnamed(const std::map<std::string, double>& losses) {
   return losses.size() == 1 && losses.begin()->first == "validation";
 }
 
-ordered_json validation_json(const std::map<std::string, double>& losses) {
-  if (is_unnamed(losses)) return number(losses.begin()->second);
+ordered_json by_set(const std::map<std::string, double>& values) {
+  if (is_unnamed(values)) return number(values.begin()->second);
   ordered_json out;
-  for (const auto& [name, loss] : losses) out[name] = number(loss);
+  for (const auto& [name, value] : values) out[name] = number(value);
   return out;
 }
 
-std::vector<Scalar> validation_scalars(const std::map<std::string, double>& losses) {
-  if (is_unnamed(losses)) return {{"validation/loss", losses.begin()->second}};
-  std::vector<Scalar> out;
-  for (const auto& [name, loss] : losses) out.push_back({"validation/" + name, loss});
-  return out;
+void add_validation(ordered_json& out, const MetricsRow& row) {
+  if (!row.validation_loss.empty()) out["validation_loss"] = by_set(row.validation_loss);
+  if (!row.ppl_cod.empty()) out["ppl_cod"] = by_set(row.ppl_cod);
+}
+
+void add_validation(std::vector<Scalar>& scalars, const MetricsRow& row) {
+  const auto add = [&](const std::string& group, const char* unnamed,
+                       const std::map<std::string, double>& values) {
+    for (const auto& [name, value] : values) {
+      scalars.push_back({group + "/" + (is_unnamed(values) ? unnamed : name), value});
+    }
+  };
+  add("validation", "loss", row.validation_loss);
+  add("ppl_cod", "validation", row.ppl_cod);
 }
 
 // By their names in a row; each has one number a layer.
@@ -118,7 +127,7 @@ void Metrics::write(const MetricsRow& row) {
                       {"grad_norm", number(row.gradient_norm)},
                       {"tokens_per_second", number(row.tokens_per_second)},
                       {"seconds", number(row.seconds)}};
-  if (!row.validation_loss.empty()) out["validation_loss"] = validation_json(row.validation_loss);
+  add_validation(out, row);
   if (row.auxiliary_loss) out["auxiliary_loss"] = number(*row.auxiliary_loss);
   for (const auto& [site, std] : row.norm_std) out["norm_std"][site] = number(std);
   if (row.diagnostics) out["diagnostics"] = diagnostics_json(*row.diagnostics);
@@ -127,17 +136,20 @@ void Metrics::write(const MetricsRow& row) {
                                  {"train/learning_rate", row.learning_rate},
                                  {"train/gradient_norm", row.gradient_norm},
                                  {"train/tokens_per_second", row.tokens_per_second}};
-  const std::vector<Scalar> validation = validation_scalars(row.validation_loss);
-  scalars.insert(scalars.end(), validation.begin(), validation.end());
+  add_validation(scalars, row);
   if (row.auxiliary_loss) scalars.push_back({"train/auxiliary_loss", *row.auxiliary_loss});
   for (const auto& [site, std] : row.norm_std) scalars.push_back({"norm_std/" + site, std});
   if (row.diagnostics) add_scalars(scalars, *row.diagnostics);
   events_.write(row.step, scalars);
 }
 
-void Metrics::write_validation(int64_t step, const std::map<std::string, double>& losses) {
-  append(ordered_json{{"step", step}, {"validation_loss", validation_json(losses)}}.dump());
-  events_.write(step, validation_scalars(losses));
+void Metrics::write_validation(const MetricsRow& row) {
+  ordered_json out = {{"step", row.step}};
+  add_validation(out, row);
+  append(out.dump());
+  std::vector<Scalar> scalars;
+  add_validation(scalars, row);
+  events_.write(row.step, scalars);
 }
 
 void Metrics::write_event(int64_t step, const std::string& kind, const std::string& text) {

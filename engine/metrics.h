@@ -22,6 +22,8 @@ struct MetricsRow {
   double tokens_per_second = 0;
   double seconds = 0;                             // of training in this process
   std::map<std::string, double> validation_loss;  // by set, where evaluated
+  // EvaluationResult::reference_perplexity, by set; empty where there is none.
+  std::map<std::string, double> ppl_cod = {};
   // Where norms are removed: the auxiliary loss, weighed, and the σ of each site ("mlp.0").
   std::optional<double> auxiliary_loss = {};
   std::map<std::string, double> norm_std = {};
@@ -35,14 +37,14 @@ class Metrics {
   // process left half written is dropped. A skipped step is discarded where its data come after
   // `data_position`: they are taken again. Numbers of rows also go to an event file beside, under
   // train/loss, train/learning_rate, train/gradient_norm, train/tokens_per_second, and
-  // validation/NAME by set (validation/loss of a run whose one set has no name); diagnostics under
-  // output_variance/LAYER and so on.
+  // validation/NAME by set (validation/loss of a run whose one set has no name), ppl_cod/NAME;
+  // diagnostics under output_variance/LAYER and so on.
   Metrics(const std::string& directory, int64_t step, int64_t data_position);
   void write(const MetricsRow& row);
   // Whether a row of the step that the constructor was given has a validation loss.
   bool evaluated() const { return evaluated_; }
-  // A row for a validation loss that its step's own row came too early for.
-  void write_validation(int64_t step, const std::map<std::string, double>& losses);
+  // A row for an evaluation (validation_loss, ppl_cod) that its step's own row came too early for.
+  void write_validation(const MetricsRow& row);
   // {"step": …, "event": {"kind": "remove", "site": "mlp", "layer": 3, "std": 1.5}}; discarded
   // where a run goes on from this step, which then comes again.
   void write_removal(const RemovalEvent& event, double std);

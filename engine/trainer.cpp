@@ -229,6 +229,7 @@ void Trainer::show_progress(const StepOutcome& step, bool important) {
                      " tokens/s  ETA " + duration_text(left);
   if (important) {
     for (const auto& [name, loss] : validation_loss_) line += "  " + name + " " + fixed(loss, 4);
+    for (const auto& [name, value] : ppl_cod_) line += "  " + name + " ppl_cod " + fixed(value, 2);
   }
   log_.progress(line, important ? Log::Weight::important : Log::Weight::passing);
 }
@@ -239,22 +240,26 @@ bool Trainer::evaluate_now() {
   options.batch = config_.batch.micro_batch;
   options.most_tokens = config_.evaluation.tokens;
   options.mask_eot_targets = config_.data.mask_eot_targets;
+  options.reference_batch = config_.evaluation.reference_batch;
   options.should_stop = stop_requested;
-  std::map<std::string, double> losses;
+  std::map<std::string, double> losses, ppl_cod;
   for (const auto& [name, tokens] : corpus_.validation) {
     options.packing = packing_of(tokens.description(), training_stream(config_).packing);
     const EvaluationResult result = evaluate(*model_, tokens, options);
     if (result.stopped) {
       validation_loss_.clear();
+      ppl_cod_.clear();
       return false;
     }
     losses[name] = result.loss;
+    if (result.reference_perplexity) ppl_cod[name] = *result.reference_perplexity;
     if (evaluation_described_) continue;
     log_.say("evaluation: " + count_text(result.tokens) + " tokens of " + name +
              " are scored (it has " + count_text(tokens.size()) + ")");
   }
   evaluation_described_ = true;
   validation_loss_ = losses;
+  ppl_cod_ = ppl_cod;
   return true;
 }
 
@@ -286,7 +291,8 @@ bool Trainer::evaluation_due() const {
 bool Trainer::make_up_for_evaluation() {
   if (!evaluation_due() || metrics_->evaluated()) return true;
   if (!evaluate_now()) return false;
-  metrics_->write_validation(state_.step, validation_loss_);
+  metrics_->write_validation(
+      {.step = state_.step, .validation_loss = validation_loss_, .ppl_cod = ppl_cod_});
   return true;
 }
 
@@ -305,7 +311,10 @@ void Trainer::after_step(const StepOutcome& step, double seconds) {
                  .auxiliary_loss = {},
                  .norm_std = removal_->stds(),
                  .diagnostics = step.diagnostics};
-  if (evaluated) row.validation_loss = validation_loss_;
+  if (evaluated) {
+    row.validation_loss = validation_loss_;
+    row.ppl_cod = ppl_cod_;
+  }
   if (config_.norm_removal.auxiliary_loss_weight > 0) row.auxiliary_loss = step.result.std_loss;
   metrics_->write(row);
   show_progress(step, evaluated || last);

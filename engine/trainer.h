@@ -85,6 +85,7 @@ class Trainer {
   int64_t first_step_ = 0;  // of this process
   double seconds_ = 0;      // of training in this process
   std::map<std::string, double> validation_loss_;
+  std::map<std::string, double> ppl_cod_;
   bool evaluation_described_ = false;
 };
 

@@ -111,6 +111,10 @@ int main(int argc, char* argv[]) {
       ->excludes(tokens);
   app.add_option("--most-tokens", reading.most_tokens, "stop after so many; all by default")
       ->check(CLI::PositiveNumber);
+  app.add_option("--reference-batch", reading.reference_batch,
+                 "sequences of a batch of the Curse of Depth's own evaluation: its perplexity, "
+                 "ppl_cod, beside the correct one")
+      ->check(CLI::PositiveNumber);
   app.add_option("--precision", reading.precision,
                  "fp32, bf16, or auto: bf16 on a GPU, fp32 on a CPU; the run's by default")
       ->check(CLI::IsMember({"auto", "fp32", "bf16"}));

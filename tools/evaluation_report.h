@@ -55,6 +55,7 @@ inline nlohmann::ordered_json to_json(const EvaluationReport& report) {
   nlohmann::ordered_json out = {
       {"loss", result.loss},         {"perplexity", result.perplexity}, {"median", result.median},
       {"range_95", result.range_95}, {"range_99_9", result.range_99_9}, {"tokens", result.tokens}};
+  if (result.reference_perplexity) out["ppl_cod"] = *result.reference_perplexity;
   out["worst_documents"] = nlohmann::ordered_json::array();
   for (const auto& [loss, text] : report.worst_documents) {
     nlohmann::ordered_json document = {
@@ -74,8 +75,9 @@ inline void print_text(std::ostream& out, const EvaluationReport& report) {
   const EvaluationResult& result = report.result;
   if (!report.name.empty()) out << report.name << "\n";
   out << "loss        " << result.loss << " nats per token\n"
-      << "perplexity  " << result.perplexity << "\n"
-      << "median      " << result.median << "\n"
+      << "perplexity  " << result.perplexity << "\n";
+  if (result.reference_perplexity) out << "ppl_cod     " << *result.reference_perplexity << "\n";
+  out << "median      " << result.median << "\n"
       << "95%         [" << result.range_95[0] << ", " << result.range_95[1] << "]\n"
       << "99.9%       [" << result.range_99_9[0] << ", " << result.range_99_9[1] << "]\n"
       << "tokens      " << result.tokens << "\n";

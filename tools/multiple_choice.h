@@ -24,8 +24,8 @@ inline void add_multiple_choice_options(CLI::App& app, MultipleChoiceOptions& op
       "--multiple-choice", options.questions,
       R"(questions, lines of {"query": text, "choices": [texts], "gold": number}, scored as )"
       "lm-evaluation-harness does; in place of tokens");
-  for (const char* other :
-       {"--tokens", "--set", "--most-tokens", "--packing", "--mask-eot-targets"}) {
+  for (const char* other : {"--tokens", "--set", "--most-tokens", "--reference-batch", "--packing",
+                            "--mask-eot-targets"}) {
     questions->excludes(app.get_option(other));
   }
   app.add_option("--details", options.details,

@@ -25,6 +25,7 @@ struct ReadingOptions {
   int64_t sequence_length = 0;
   int64_t batch = 0;
   int64_t most_tokens = 0;
+  int64_t reference_batch = 0;
   std::string packing;                   // "": as in the run
   std::optional<bool> mask_eot_targets;  // empty: as in the run
   RunConfig run;
@@ -114,6 +115,7 @@ inline EvaluationOptions evaluation_options(const ReadingOptions& options,
   evaluation.tokens_per_sequence = length;
   evaluation.batch = first_positive(options.batch, run.micro_batch, 8);
   evaluation.most_tokens = options.most_tokens;
+  evaluation.reference_batch = options.reference_batch;
   const Packing packing = choice_of(options.packing, packing_names, run.packing);
   evaluation.packing = row_packing(packing);
   if (options.packing.empty()) evaluation.packing = packing_of(corpus, evaluation.packing);

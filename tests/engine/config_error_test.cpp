@@ -70,7 +70,7 @@ TEST_CASE("config: edit_distance counts insertions, deletions and substitutions"
 
 TEST_CASE("config: a key that is planned is said to be not built yet") {
   for (const char* assignment : {"parallel.zero_stage=2", "run.precision=pure_bf16",
-                                 "run.pure_bf16=weights", "evaluation.reference_batch=64"}) {
+                                 "run.pure_bf16=weights"}) {
     CHECK(contains(override_complaint(assignment), "is not built yet"));
   }
   // What asks for nothing is granted.

@@ -187,8 +187,8 @@ TEST_CASE("config: differences names what changed but not what may change") {
   std::string after =
       to_yaml(parse(minimal, {"optimizer.learning_rate=2e-3", "data.text=[a]", "evaluation.every=5",
                               "checkpoint.keep=9", "guard.nonfinite_steps=1", "diagnostics.every=2",
-                              "run.directory=y", "run.threads=3", "run.device=cpu",
-                              "run.precision=bf16", "schedule.stop_step=50"}));
+                              "evaluation.reference_batch=3", "run.directory=y", "run.threads=3",
+                              "run.device=cpu", "run.precision=bf16", "schedule.stop_step=50"}));
   CHECK(differences(before, after) ==
         Texts{"data.grammar.documents: 2000 → absent", "data.text: absent → [\"a\"]",
               "optimizer.learning_rate: 0.001 → 0.002", "run.precision: auto → bf16"});

@@ -134,3 +134,32 @@ TEST_CASE("evaluate: masked ends of text are not scored") {
       evaluate(model.model, small_corpus(), {.tokens_per_sequence = 6, .mask_eot_targets = true});
   CHECK(result.tokens == 12);
 }
+
+TEST_CASE("evaluate: the reference's perplexity weighs batches equally and divides by one more") {
+  SmallModel model(small_config(Family::gpt2));
+  const auto rows = [&](int64_t batch, int64_t reference_batch, int64_t most_tokens) {
+    EvaluationOptions options{.tokens_per_sequence = 8, .batch = batch, .most_tokens = most_tokens};
+    options.packing = RowPacking::padded;
+    options.reference_batch = reference_batch;
+    return evaluate(model.model, small_corpus(), options);
+  };
+  // Documents of 4, 8 and 1 targets.
+  std::vector<double> means(3);
+  for (const DocumentLoss& document : rows(1, 0, 0).worst_documents) {
+    means[static_cast<size_t>(document.document)] = document.loss;
+  }
+  const double first_two = (4 * means[0] + 8 * means[1]) / 12;
+  for (const int64_t batch : {1, 2}) {
+    INFO(batch);
+    CHECK(!rows(batch, 0, 0).reference_perplexity);
+    const double one_by_one = std::exp((means[0] + means[1] + means[2]) / 4);
+    CHECK(rows(batch, 1, 0).reference_perplexity.value() == Approx(one_by_one).epsilon(1e-6));
+    const double two_by_two = std::exp((first_two + means[2]) / 3);
+    CHECK(rows(batch, 2, 0).reference_perplexity.value() == Approx(two_by_two).epsilon(1e-6));
+    CHECK(rows(batch, 2, 0).loss == Approx(rows(1, 0, 0).loss).epsilon(1e-6));
+    // It ends where one of its batches does.
+    const EvaluationResult part = rows(batch, 2, 1);
+    CHECK(part.tokens == 12);
+    CHECK(part.reference_perplexity.value() == Approx(std::exp(first_two / 2)).epsilon(1e-6));
+  }
+}

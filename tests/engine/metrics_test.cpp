@@ -136,13 +136,16 @@ TEST_CASE("metrics: the numbers of rows go to an event file beside") {
                    .gradient_norm = 2.25,
                    .tokens_per_second = 1000,
                    .seconds = 1,
-                   .validation_loss = {{"validation", 6.5}}});
+                   .validation_loss = {{"validation", 6.5}},
+                   .ppl_cod = {{"validation", 665}}});
     metrics.write_event(1, "resume", "is no number");
     metrics.write_skipped_step(2, 8, "nor is this");
   }
   {
     Metrics metrics(folder.path(), 1, 8);
-    metrics.write_validation(1, {{"pile", infinite}, {"owt", 3}});
+    metrics.write_validation({.step = 1,
+                              .validation_loss = {{"pile", infinite}, {"owt", 3}},
+                              .ppl_cod = {{"owt", 20.5}}});
     metrics.sync();
   }
   const auto events = events_of(folder);
@@ -153,7 +156,9 @@ TEST_CASE("metrics: the numbers of rows go to an event file beside") {
   CHECK(holds(events[2], "train/gradient_norm", 2.25f));
   CHECK(holds(events[2], "train/tokens_per_second", 1000.0f));
   CHECK(holds(events[2], "validation/loss", 6.5f));
+  CHECK(holds(events[2], "ppl_cod/validation", 665.0f));
   CHECK(events[4].ends_with(bytes_of("10 02 3a 02 08 01")));
   CHECK(holds(events[5], "validation/owt", 3.0f));
+  CHECK(holds(events[5], "ppl_cod/owt", 20.5f));
   CHECK(holds(events[5], "validation/pile", static_cast<float>(infinite)));
 }

@@ -193,15 +193,28 @@ TEST_CASE("plan: a recipe whose set is not there yet is planned where it says it
 }
 
 TEST_CASE("plan: every recipe of the Curse of Depth can be planned before its set is there") {
-  for (const char* size : {"60m", "130m", "250m", "350m", "1b"}) {
+  struct Size {
+    const char* name;
+    int64_t parameters;
+    int64_t batches;  // of its evaluation: 10 million tokens, 195.26 a sequence
+  };
+  // Counted from the reference's configurations; batches as its scripts have them.
+  const Size sizes[] = {{"60m", 58'073'600, 201},
+                        {"130m", 134'105'856, 801},
+                        {"250m", 247'370'496, 101},
+                        {"350m", 367'969'280, 101},
+                        {"1b", 1'339'082'752, 201}};
+  for (const Size& size : sizes) {
     for (const char* placement : {"pre", "post", "deepnorm", "mix", "lns"}) {
-      INFO(size << " " << placement);
-      Config config = load_config(std::string(SOURCE_DIRECTORY) + "/tools/recipes/llama-" + size +
-                                      "-" + placement + ".yaml",
+      INFO(size.name << " " << placement);
+      Config config = load_config(std::string(SOURCE_DIRECTORY) + "/tools/recipes/llama-" +
+                                      size.name + "-" + placement + ".yaml",
                                   {});
       const RunPlan plan = plan_run(config);
-      CHECK(plan.parameters == parameter_count(config.model));
+      CHECK(plan.parameters == size.parameters);
       CHECK(plan.tokens_per_step == 131072);
+      const double tokens_of_batch = 195.26 * double(config.evaluation.reference_batch);
+      CHECK(int64_t(double(config.evaluation.tokens) / tokens_of_batch) + 1 == size.batches);
     }
   }
 }

@@ -34,6 +34,7 @@ ACTIVATION = "kernels/cpu/activation.cpp"
 LINEAR = "kernels/cpu/linear.cpp"
 LOSS = "kernels/cpu/loss.cpp"
 UPDATE = "kernels/cpu/optimizer.cpp"
+EVALUATION = "engine/evaluation.cpp"
 ADAMW = "kernels/adamw.h"
 BF16 = "kernels/bfloat16.h"
 ROUNDING = "kernels/cpu/rounding_ops.cpp"
@@ -250,6 +251,15 @@ MUTANTS = [
         "if (masters) model.ops().round_weights(model.values(), masters);", ""),
     one("an update with gradients that are not finite", KERNELS, "adamw: equals*", UPDATE,
         "  if (!state_.finite) return;\n", ""),
+    # --- the reference's perplexity
+    one("ppl_cod: divided by n", ENGINE, "evaluate: the reference's*", EVALUATION,
+        "batches_ + 1", "batches_"),
+    one("ppl_cod: targets weigh the same, not batches", ENGINE, "evaluate: the reference's*",
+        EVALUATION, "if (sequence / sequences_ != current_) finish_batch();", ""),
+    one("ppl_cod: evaluation ends in the midst of a batch", ENGINE, "evaluate: the reference's*",
+        EVALUATION, "batches.ends_before(first_sequence) &&", ""),
+    one("ppl_cod: a pass goes on into the next batch", ENGINE, "evaluate: the reference's*",
+        EVALUATION, "batches.within_batch(first_sequence, options.batch)", "options.batch"),
 ]
 
 MUTANTS += [one(name, "test_cuda", tests, "kernels/cuda/" + file, original, replacement)

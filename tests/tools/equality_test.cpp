@@ -144,14 +144,17 @@ TEST_CASE("evaluate: gives a run's last validation loss bit for bit") {
     INFO(family);
     const TinyRun run({"data.grammar=null", "schedule.stop_step=5", "model.family=" + family});
     const std::string text = run.folder().write("a.txt", story(400));
-    REQUIRE(run.train({"data.text=[" + text + "]"}).exit_code == 0);
+    REQUIRE(run.train({"data.text=[" + text + "]", "evaluation.reference_batch=3"}).exit_code == 0);
     const std::string shard = run.folder().path() + "/validation.bin";
     write_validation_shard(shard, text);
-    const Finished finished = normlab::test::run(
-        {program("evaluate"), run.directory(), "--tokens", shard, "--json", "--threads", "2"});
+    const Finished finished =
+        normlab::test::run({program("evaluate"), run.directory(), "--tokens", shard, "--json",
+                            "--threads", "2", "--reference-batch", "3"});
     INFO(finished.err);
     REQUIRE(finished.exit_code == 0);
-    const double loss = nlohmann::json::parse(finished.out).at("loss");
-    CHECK(loss == run.metrics().back().at("validation_loss").get<double>());
+    const nlohmann::json found = nlohmann::json::parse(finished.out);
+    CHECK(found.at("loss") == run.metrics().back().at("validation_loss"));
+    CHECK(found.at("ppl_cod") == run.metrics().back().at("ppl_cod"));
+    CHECK(found.at("ppl_cod") < found.at("perplexity"));
   }
 }

@@ -84,12 +84,14 @@ TEST_CASE("metrics.jsonl: named validation sets are reported by name") {
   const TinyRun run({"data.grammar=null", "schedule.stop_step=2"});
   const std::string text = run.folder().write("a.txt", story(100));
   const Finished finished = run.train(
-      {"data.text=[" + text + "]", "data.validation={one: [" + text + "], other: [" + text + "]}"});
+      {"data.text=[" + text + "]", "data.validation={one: [" + text + "], other: [" + text + "]}",
+       "evaluation.reference_batch=3"});
   INFO(finished.err);
   REQUIRE(finished.exit_code == 0);
   const auto losses = run.metrics().back().at("validation_loss");
   CHECK(losses.at("one").is_number());
   CHECK(losses.at("one") == losses.at("other"));
+  CHECK(run.metrics().back().at("ppl_cod").at("one").is_number());
   CHECK(finished.err.find("other loss ") != std::string::npos);
 }
 
