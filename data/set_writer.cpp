@@ -33,9 +33,9 @@ std::optional<RowLayout> row_layout(const SetOptions& options, const Tokenizer& 
 }
 
 void check_options(const SetOptions& options) {
-  if (!(options.validation_fraction >= 0 && options.validation_fraction < 1)) {
+  if (!(options.validation_fraction >= 0 && options.validation_fraction <= 1)) {
     throw input_error("--validation-fraction " + std::to_string(options.validation_fraction) +
-                      " (it is at least 0 and below 1). Take 0.01");
+                      " (it is from 0 to 1). Take 0.01");
   }
   if (options.validation_fraction > 0 && options.validation_documents > 0) {
     throw input_error(
@@ -119,7 +119,8 @@ Manifest SetWriter::finish() {
   for (const Reserved& document : reserved_) validation_.add(document.tokens);
   reserved_.clear();
   const bool validates = options_.validation_fraction > 0 || options_.validation_documents > 0;
-  if (train_.documents() == 0 || (validates && validation_.documents() == 0)) {
+  const bool trains = options_.validation_fraction < 1;
+  if ((trains && train_.documents() == 0) || (validates && validation_.documents() == 0)) {
     throw input_error("of " + std::to_string(documents_) + " documents " +
                       std::to_string(validation_.documents()) + " are for validation and " +
                       std::to_string(train_.documents()) +

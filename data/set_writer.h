@@ -21,7 +21,8 @@ struct SetOptions {
   int64_t shard_tokens = 100'000'000;
   int64_t row_length = 0;  // 0: documents one after another; else a document a row
   // Which documents are for validation, one of: each with this probability, or so many (kept in
-  // memory), each equally likely. A function of the seed and of the document's number alone.
+  // memory), each equally likely. A function of the seed and of the document's number alone. With
+  // probability 1 there is no training part.
   double validation_fraction = 0;
   int64_t validation_documents = 0;
   uint64_t seed = 1337;

@@ -133,9 +133,12 @@ void say_summary(const std::string& out, const SetWriter& writer, const Progress
     log.say(count_text(discarded) + " tokens beyond the rows' length were discarded");
   }
   log.say("written to " + out + " in " + duration_text(progress.seconds()) + "; in a recipe:");
-  std::string data = "data: {train: [\"" + out + "/train-*.bin\"]";
-  if (validation.documents() > 0) data += ", validation: [\"" + out + "/val-*.bin\"]";
-  log.say(data + "}");
+  std::string data;
+  if (train.documents() > 0) data = "train: [\"" + out + "/train-*.bin\"]";
+  if (validation.documents() > 0) {
+    data += (data.empty() ? "" : ", ") + ("validation: [\"" + out + "/val-*.bin\"]");
+  }
+  log.say("data: {" + data + "}");
 }
 
 void check_options(Options& options) {

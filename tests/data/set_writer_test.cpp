@@ -259,7 +259,10 @@ TEST_CASE("set_writer: a set without training, or without the validation asked f
   options = {};
   options.validation_fraction = 1e-9;
   CHECK(contains(error_of(options, 3), "of 3 documents 0 are for validation"));
-  options.validation_fraction = 1;
+  options.validation_fraction = 1;  // asks for no training part
+  CHECK(contains(error_of(options, 0), "of 0 documents 0 are for validation"));
+  CHECK(error_of(options, 3) == "no error");
+  options.validation_fraction = 1.01;
   CHECK(contains(error_of(options, 3), "--validation-fraction"));
   options.validation_fraction = 0.5;
   options.validation_documents = 1;

@@ -140,6 +140,46 @@ TEST_CASE("prepare: train goes on from the set") {
   CHECK(tiny.last_step() == 2);
 }
 
+// As tools/recipes/llama-c4.yaml says, with fewer documents, another vocabulary and fewer rows.
+TEST_CASE("prepare: C4's files as they are downloaded become the set of a recipe") {
+  const Preparation files;
+  const auto set = [&](const std::string& name, int documents, const Words& more) {
+    std::string lines;
+    for (int i = 0; i < documents; ++i) {
+      const nlohmann::json line = {{"text", story(1 + i * 5 % 40)},
+                                   {"timestamp", "2019-04-25T12:57:54Z"},
+                                   {"url", "https://example.org/" + std::to_string(i)}};
+      lines += line.dump() + "\n";
+    }
+    const std::string json = files.folder().write("c4-" + name + ".00000-of-00001.json", lines);
+    REQUIRE(run({"gzip", json}).exit_code == 0);
+    Words command = {program("prepare"), "--tokenizer",
+                     "sentencepiece:" SOURCE_DIRECTORY "/tests/golden/tokenizer.model"};
+    command.insert(command.end(), {"--row-length", "256", "--pad"});
+    command.insert(command.end(), more.begin(), more.end());
+    command.insert(command.end(), {"--out", files.path(name), json + ".gz"});
+    const Finished finished = run(command);
+    INFO(finished.err);
+    REQUIRE(finished.exit_code == 0);
+    return finished.err;
+  };
+  CHECK(contains(set("c4", 20, {}), "data: {train: [\"" + files.path("c4") + "/train-*.bin\"]}"));
+  CHECK(contains(set("c4-validation", 5, {"--validation-fraction", "1"}),
+                 "data: {validation: [\"" + files.path("c4-validation") + "/val-*.bin\"]}"));
+  const Finished trained = run(
+      {program("train"), SOURCE_DIRECTORY "/tools/recipes/llama-60m-lns.yaml",
+       "run.directory=" + files.path("run"), "data.train=[" + files.path("c4") + "/train-*.bin]",
+       "data.validation=[" + files.path("c4-validation") + "/val-*.bin]",
+       "batch={tokens_per_step: 512, micro_batch: 1}", "schedule.stop_step=2",
+       "evaluation.reference_batch=2"});
+  INFO(trained.err);
+  REQUIRE(trained.exit_code == 0);
+  const auto row =
+      nlohmann::json::parse(run({"tail", "-n", "1", files.path("run/metrics.jsonl")}).out);
+  CHECK(row.at("validation_loss") > 5);
+  CHECK(row.at("ppl_cod") > 1);
+}
+
 TEST_CASE("prepare: the set does not depend on the number of threads, nor on how text is packed") {
   const Preparation preparation;
   const std::string lines = json_lines(3000);
