@@ -158,6 +158,7 @@ TEST_CASE("evaluate: the reference's perplexity weighs batches equally and divid
     CHECK(rows(batch, 2, 0).reference_perplexity.value() == Approx(two_by_two).epsilon(1e-6));
     CHECK(rows(batch, 2, 0).loss == Approx(rows(1, 0, 0).loss).epsilon(1e-6));
     // It ends where one of its batches does.
+    CHECK(rows(batch, 1, 1).tokens == 4);
     const EvaluationResult part = rows(batch, 2, 1);
     CHECK(part.tokens == 12);
     CHECK(part.reference_perplexity.value() == Approx(std::exp(first_two / 2)).epsilon(1e-6));
