@@ -133,7 +133,12 @@ std::unique_ptr<DocumentSource> open_documents(const std::vector<std::string>& f
     throw input_error("- is named twice (standard input can be read once). Name it once");
   }
   for (const std::string& file : files) {
-    if (options.ids_key.empty() || is_json_lines(file, options)) continue;
+    if (is_json_lines(file, options)) continue;
+    if (options.prompts) {
+      throw input_error(place_of(file) + ": text (prompts are read from JSON lines only). Give " +
+                        "files named .jsonl or .json");
+    }
+    if (options.ids_key.empty()) continue;
     throw input_error(place_of(file) + ": text (ids are read from JSON lines only). Give files " +
                       "named .jsonl or .json, or leave --ids-key out");
   }

@@ -3,21 +3,39 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <stop_token>
 #include <string>
 #include <vector>
 
 namespace normlab {
 
+// A prompt, or what is to be learnt after one.
+struct DocumentPart {
+  std::string text;
+  bool learnt = false;
+};
+
 struct Document {
   std::string text;
   std::vector<uint16_t> ids;  // in place of text, where rows that are tokenised already are read
+  std::vector<DocumentPart>
+      parts;  // in place of text, where prompts are read; ends with one to learn
+};
+
+// What stands before the turns of a chat, by role.
+struct ChatRoles {
+  std::string system;
+  std::string user = "User:\n";
+  std::string assistant = "Assistant:\n";
 };
 
 struct SourceOptions {
-  std::string key = "text";        // of the text in a JSON line; a.b: b in the object a
-  std::string ids_key;             // not "": of the ids in a JSON line; texts are not looked at
-  int64_t vocabulary = 65536;      // ids lie below
+  std::string key = "text";    // of the text in a JSON line; a.b: b in the object a
+  std::string ids_key;         // not "": of the ids in a JSON line; texts are not looked at
+  int64_t vocabulary = 65536;  // ids lie below
+  // Given: the lines are prompts with completions, or chats (data/prompts.h).
+  std::optional<ChatRoles> prompts;
   std::string document_separator;  // of a text file; "": it is one document
   std::stop_token stop;            // ends the waiting for a pipe: next() is false then
 };
@@ -39,8 +57,8 @@ class DocumentSource {
   virtual int64_t bytes_total() const = 0;
 };
 
-// Throws an input Error for files that are missing, empty or not to be read, and for ids asked of
-// files of text.
+// Throws an input Error for files that are missing, empty or not to be read, and for ids or prompts
+// asked of files of text.
 std::unique_ptr<DocumentSource> open_documents(const std::vector<std::string>& files,
                                                const SourceOptions& options);
 

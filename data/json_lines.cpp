@@ -6,6 +6,7 @@
 #include <optional>
 #include <string_view>
 
+#include "data/prompts.h"
 #include "kernels/error.h"
 
 namespace normlab {
@@ -143,6 +144,10 @@ void read_ids(Document& document, const json& list, const SourceOptions& options
 
 void parse_json_line(Document& document, std::string& line, const SourceOptions& options) {
   json object = parse(line);
+  if (options.prompts) {
+    document.parts = read_parts(object, *options.prompts);
+    return;
+  }
   if (!options.ids_key.empty()) {
     read_ids(document, value_at(object, options.ids_key, "--ids-key"), options);
     return;

@@ -19,19 +19,37 @@ class Collector {
   explicit Collector(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
 
   void append(std::string_view text) {
-    const std::vector<uint16_t> document = tokenizer_.encode(text);
     starts_.push_back(static_cast<int64_t>(tokens_.size()));
-    tokens_.insert(tokens_.end(), document.begin(), document.end());
+    add(text);
+    add_end();
+  }
+  void append(const std::vector<DocumentPart>& parts) {
+    starts_.push_back(static_cast<int64_t>(tokens_.size()));
+    for (const DocumentPart& part : parts) {
+      add(part.text);
+      if (part.learnt) add_end();
+      learnt_.resize(tokens_.size(), part.learnt ? 1 : 0);
+    }
+  }
+
+  TokenCorpus corpus() && {
+    return {describe(tokenizer_), std::move(tokens_), std::move(starts_), std::move(learnt_)};
+  }
+
+ private:
+  void add(std::string_view text) {
+    const std::vector<uint16_t> encoded = tokenizer_.encode(text);
+    tokens_.insert(tokens_.end(), encoded.begin(), encoded.end());
+  }
+  void add_end() {
     const int32_t end_of_text = tokenizer_.end_of_text();
     if (end_of_text >= 0) tokens_.push_back(static_cast<uint16_t>(end_of_text));
   }
 
-  TokenCorpus corpus() && { return {describe(tokenizer_), std::move(tokens_), std::move(starts_)}; }
-
- private:
   const Tokenizer& tokenizer_;
   std::vector<uint16_t> tokens_;
   std::vector<int64_t> starts_;
+  std::vector<uint8_t> learnt_;  // of prompts with completions
 };
 
 // Where the validation document begins: at a line if one begins near, else at least not inside a
@@ -71,12 +89,20 @@ void append_text(const std::string& file, double validation_fraction, Collector&
   train.append(text.substr(0, cut));
 }
 
-void append_json_lines(const std::string& file, double validation_fraction, Collector& train,
-                       Collector& validation) {
-  const auto source = open_documents({file}, {});
-  std::vector<std::string> texts;
-  for (Document document; source->next(document);) texts.push_back(std::move(document.text));
-  const size_t count = texts.size();
+void append(Collector& corpus, const Document& document) {
+  if (document.parts.empty()) {
+    corpus.append(document.text);
+  } else {
+    corpus.append(document.parts);
+  }
+}
+
+void append_json_lines(const std::string& file, const SourceOptions& options,
+                       double validation_fraction, Collector& train, Collector& validation) {
+  const auto source = open_documents({file}, options);
+  std::vector<Document> documents;
+  for (Document document; source->next(document);) documents.push_back(std::move(document));
+  const size_t count = documents.size();
   const auto of_validation =
       static_cast<size_t>(std::llround(static_cast<double>(count) * validation_fraction));
   if (validation_fraction > 0 && (of_validation == 0 || of_validation == count)) {
@@ -85,8 +111,15 @@ void append_json_lines(const std::string& file, double validation_fraction, Coll
                       ". Give more or another data.validation_fraction");
   }
   for (size_t i = 0; i < count; ++i) {
-    (i < count - of_validation ? train : validation).append(texts[i]);
+    append(i < count - of_validation ? train : validation, documents[i]);
   }
+}
+
+void require_split(const std::vector<std::string>& files, double validation_fraction) {
+  if (files.empty()) throw input_error("no text files given (an empty list). Name at least one");
+  if (validation_fraction >= 0 && validation_fraction < 1) return;
+  throw input_error("data.validation_fraction = " + std::to_string(validation_fraction) +
+                    " (must be at least 0 and below 1). Set it to 0.1");
 }
 
 }  // namespace
@@ -108,21 +141,32 @@ TokenCorpus make_corpus(const std::vector<std::string>& documents, const Tokeniz
 
 SplitCorpus read_text(const std::vector<std::string>& files, const Tokenizer& tokenizer,
                       double validation_fraction) {
-  if (files.empty()) throw input_error("no text files given (an empty list). Name at least one");
-  if (!(validation_fraction >= 0 && validation_fraction < 1)) {
-    throw input_error("data.validation_fraction = " + std::to_string(validation_fraction) +
-                      " (must be at least 0 and below 1). Set it to 0.1");
-  }
+  require_split(files, validation_fraction);
   Collector train(tokenizer), validation(tokenizer);
   for (const std::string& file : files) {
-    const auto append = holds_json_lines(file) ? append_json_lines : append_text;
-    append(file, validation_fraction, train, validation);
+    if (holds_json_lines(file)) {
+      append_json_lines(file, {}, validation_fraction, train, validation);
+    } else {
+      append_text(file, validation_fraction, train, validation);
+    }
   }
   return {std::move(train).corpus(), std::move(validation).corpus()};
 }
 
 TokenCorpus read_text(const std::vector<std::string>& files, const Tokenizer& tokenizer) {
   return read_text(files, tokenizer, 0).train;
+}
+
+SplitCorpus read_prompts(const std::vector<std::string>& files, const Tokenizer& tokenizer,
+                         const ChatRoles& roles, double validation_fraction) {
+  require_split(files, validation_fraction);
+  SourceOptions options;
+  options.prompts = roles;
+  Collector train(tokenizer), validation(tokenizer);
+  for (const std::string& file : files) {
+    append_json_lines(file, options, validation_fraction, train, validation);
+  }
+  return {std::move(train).corpus(), std::move(validation).corpus()};
 }
 
 }  // namespace normlab

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "data/document_source.h"
 #include "data/token_corpus.h"
 #include "data/tokenizer.h"
 
@@ -29,5 +30,11 @@ SplitCorpus read_text(const std::vector<std::string>& files, const Tokenizer& to
                       double validation_fraction);
 // The same, unsplit.
 TokenCorpus read_text(const std::vector<std::string>& files, const Tokenizer& tokenizer);
+
+// Prompts with completions, of JSON lines (data/prompts.h); for validation are the last ones of
+// each file. Part by part is tokenised, so that a completion begins with a token; behind what is to
+// be learnt stands an end-of-text, learnt too, where the tokenizer has one.
+SplitCorpus read_prompts(const std::vector<std::string>& files, const Tokenizer& tokenizer,
+                         const ChatRoles& roles, double validation_fraction);
 
 }  // namespace normlab

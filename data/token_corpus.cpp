@@ -31,14 +31,18 @@ std::vector<int64_t> find_starts(const TokenCorpus& corpus) {
 }  // namespace
 
 TokenCorpus::TokenCorpus(CorpusDescription description, std::vector<uint16_t> tokens,
-                         std::vector<int64_t> starts)
+                         std::vector<int64_t> starts, std::vector<uint8_t> learnt)
     : description_(std::move(description)),
       memory_(std::move(tokens)),
       starts_(std::move(starts)),
+      learnt_(std::move(learnt)),
       segments_({Segment{0, memory_, {}}}),
       size_(static_cast<int64_t>(memory_.size())) {
   hash_ = XXH3_64bits(memory_.data(), memory_.size() * sizeof(memory_[0]));
   hash_ = XXH3_64bits_withSeed(starts_.data(), starts_.size() * sizeof(starts_[0]), hash_);
+  if (learnt_.empty()) return;
+  check(learnt_.size() == memory_.size(), "learnt: one for each token");
+  hash_ = XXH3_64bits_withSeed(learnt_.data(), learnt_.size(), hash_);
 }
 
 TokenCorpus::TokenCorpus(CorpusDescription description, std::vector<MappedShard> shards,
@@ -75,6 +79,11 @@ void TokenCorpus::copy(int64_t first, std::span<uint16_t> tokens) const {
     tokens = tokens.subspan(count);
     first += static_cast<int64_t>(count);
   }
+}
+
+bool TokenCorpus::is_learnt(int64_t place) const {
+  check(place >= 0 && place < size_, "a place lies in the corpus");
+  return learnt_.empty() || learnt_[static_cast<size_t>(place)] != 0;
 }
 
 TokenRange TokenCorpus::row(int64_t index) const {

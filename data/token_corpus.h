@@ -43,9 +43,10 @@ class TokenCorpus {
   TokenCorpus(TokenCorpus&&) = default;
   TokenCorpus& operator=(TokenCorpus&&) = default;
   // Of tokens in memory; document i begins at starts[i]. Each document is ended by end-of-text
-  // where there is one.
+  // where there is one. learnt: of each token, whether it is a target (1) or not (0); empty: all
+  // are.
   TokenCorpus(CorpusDescription description, std::vector<uint16_t> tokens,
-              std::vector<int64_t> starts);
+              std::vector<int64_t> starts, std::vector<uint8_t> learnt = {});
   // Of shards one after another; `hash` is what hash() shall give.
   TokenCorpus(CorpusDescription description, std::vector<MappedShard> shards, uint64_t hash);
 
@@ -55,14 +56,19 @@ class TokenCorpus {
   // Tokens [first, first + tokens.size()).
   void copy(int64_t first, std::span<uint16_t> tokens) const;
 
+  // Whether a token is to be learnt; of prompts with completions, the completions are.
+  bool is_learnt(int64_t place) const;
+  // Whether some tokens are not.
+  bool has_prompts() const { return !learnt_.empty(); }
+
   // Where documents begin, of a corpus in memory; else empty (see Documents).
   std::span<const int64_t> starts() const { return starts_; }
   // Of a corpus in rows: how many, and the tokens of a row without what it was filled up with.
   int64_t row_count() const { return row_count_; }
   TokenRange row(int64_t index) const;
 
-  // Of all tokens and of where documents begin, to notice other data on resume. The same however
-  // tokens are spread over shards.
+  // Of all tokens, of where documents begin, and of what is learnt, to notice other data on resume.
+  // The same however tokens are spread over shards.
   uint64_t hash() const { return hash_; }
 
  private:
@@ -76,6 +82,7 @@ class TokenCorpus {
   CorpusDescription description_;
   std::vector<uint16_t> memory_;
   std::vector<int64_t> starts_;
+  std::vector<uint8_t> learnt_;
   std::vector<MappedShard> shards_;
   std::vector<Segment> segments_;
   int64_t size_ = 0;

@@ -71,6 +71,20 @@ void require_streamable(const CorpusDescription& corpus, const StreamOptions& op
   }
 }
 
+CutExamples count_cut(const TokenCorpus& corpus, int64_t tokens_per_sequence) {
+  const Documents documents(corpus);
+  CutExamples counts{documents.count(), 0, 0};
+  for (int64_t i = 0; i < counts.examples; ++i) {
+    const auto [begin, end] = documents[i];
+    const int64_t seen = std::min(end, begin + tokens_per_sequence + 1);
+    if (seen < end) ++counts.cut;
+    int64_t place = begin + 1;  // the first token is no target
+    while (place < seen && !corpus.is_learnt(place)) ++place;
+    if (place >= seen) ++counts.without_target;
+  }
+  return counts;
+}
+
 SequenceRange part_of_step(int64_t sequences, int64_t part, int64_t parts) {
   return {part * sequences / parts, (part + 1) * sequences / parts};
 }
@@ -191,6 +205,7 @@ void TokenStream::fill_row(HostBatch& batch, int64_t row, TokenRange source) con
     if (i + 1 == tokens.size()) break;  // the last token predicts nothing
     const int32_t target = tokens[i + 1];
     if (options_.mask_eot_targets && target == corpus_.description().end_of_text) continue;
+    if (!corpus_.is_learnt(source.begin + static_cast<int64_t>(i) + 1)) continue;
     batch.targets[begin + i] = target;
     ++batch.target_count;
   }

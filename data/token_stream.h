@@ -36,6 +36,15 @@ struct StreamOptions {
 // does not know, joining rows that are padded, sequences longer than its rows.
 void require_streamable(const CorpusDescription& corpus, const StreamOptions& options);
 
+// Of prompts with completions, an example a row: how many are longer than a row shows, and how many
+// have no target in their row.
+struct CutExamples {
+  int64_t examples = 0;
+  int64_t cut = 0;
+  int64_t without_target = 0;
+};
+CutExamples count_cut(const TokenCorpus& corpus, int64_t tokens_per_sequence);
+
 // Sequences [first, last) of a step.
 struct SequenceRange {
   int64_t first = 0;
@@ -56,7 +65,8 @@ struct StreamState {
 // [i·T + 1, (i+1)·T + 1), so that over an epoch every token but the first is a target exactly once;
 // the last window is filled up with ignored targets. Padded: row i is document i, or row i of a
 // padded set, cut to T + 1 tokens, filled up with end-of-text (or the set's pad) and ignored
-// targets; the document's own end-of-text is a target like any other. Epoch e goes through all
+// targets; the document's own end-of-text is a target like any other. Tokens that are not to be
+// learnt (TokenCorpus::is_learnt) are seen and are no targets. Epoch e goes through all
 // sequences in an order that is a permutation computed from (seed, e); the stream goes on into the
 // next epoch.
 class TokenStream {

@@ -27,7 +27,7 @@ void read_run(const Section& run, RunConfig& config) {
 
 void read_corpus(const Section& data, DataConfig& config) {
   std::vector<std::string> given;
-  for (const char* key : {"train", "text", "grammar"}) {
+  for (const char* key : {"train", "text", "prompts", "grammar"}) {
     if (data.has(key)) given.emplace_back(key);
   }
   if (given.size() > 1) {
@@ -35,21 +35,49 @@ void read_corpus(const Section& data, DataConfig& config) {
         given[1], "", "data." + given[0] + " is given too, and only one can be",
         "Delete one (or, where it is inherited, write data: {" + given[0] + ": null})");
   }
-  for (const char* key : {"train", "text"}) {
-    std::vector<std::string>& files = key == std::string("train") ? config.train : config.text;
-    if (!data.texts(key, files)) continue;
+  const auto read_files = [&](const char* key, Corpus corpus, std::vector<std::string>& files) {
+    if (!data.texts(key, files)) return;
     if (files.empty()) throw data.error(key, "", "an empty list", "Name a file or a pattern");
-    config.corpus = key == std::string("train") ? Corpus::shards : Corpus::text;
-  }
+    config.corpus = corpus;
+  };
+  read_files("train", Corpus::shards, config.train);
+  read_files("text", Corpus::text, config.text);
+  read_files("prompts", Corpus::prompts, config.prompts);
   Section grammar = data.section("grammar");
   grammar.integer("documents", config.grammar_documents, least_documents, most_tokens);
+}
+
+void read_roles(const Section& data, DataConfig& config) {
+  const Section roles = data.section("roles");
+  if (roles.is_given() && config.corpus != Corpus::prompts) {
+    throw data.error("roles", "", "they are of the chats of data.prompts, which is not given",
+                     "Delete it, or name data.prompts");
+  }
+  roles.text("system", config.roles.system);
+  roles.text("user", config.roles.user);
+  roles.text("assistant", config.roles.assistant);
+}
+
+// What is so where the recipe does not say it.
+void set_data_defaults(DataConfig& config) {
+  switch (config.corpus) {
+    case Corpus::shards:
+      return;  // the set says it
+    case Corpus::prompts:
+      config.packing = Packing::padded;
+      return;
+    case Corpus::text:
+    case Corpus::grammar:
+      config.tokenizer = "bytes";
+      config.packing = Packing::concatenated;
+  }
 }
 
 void read_validation(const Section& data, DataConfig& config) {
   if (!data.has("validation")) return;
   if (config.corpus == Corpus::grammar) {
     throw data.error("validation", "", "the generated corpus brings its own validation documents",
-                     "Delete it, or name data.train or data.text");
+                     "Delete it, or name data.train, data.text or data.prompts");
   }
   std::vector<std::string> names = data.free_keys("validation");
   for (const std::string& name : names) {
@@ -64,21 +92,25 @@ void read_validation(const Section& data, DataConfig& config) {
 void read_data(const Section& data, DataConfig& config) {
   read_corpus(data, config);
   read_validation(data, config);
-  if (config.corpus != Corpus::shards) {
-    config.tokenizer = "bytes";
-    config.packing = Packing::concatenated;
-  }
+  read_roles(data, config);
+  set_data_defaults(config);
   data.text("tokenizer", config.tokenizer);
+  if (config.corpus == Corpus::prompts && config.tokenizer.empty()) {
+    throw data.error("prompts", "", "nothing says how they become tokens",
+                     "Name the model's tokenizer as data.tokenizer: gpt2:DIR, sentencepiece:FILE "
+                     "or bytes");
+  }
   if (config.corpus == Corpus::grammar && config.tokenizer != "bytes") {
     throw data.error("tokenizer", config.tokenizer, "the generated corpus is of bytes",
-                     "Delete it, or name data.train or data.text");
+                     "Delete it, or name data.train, data.text or data.prompts");
   }
   data.number("validation_fraction", config.validation_fraction, from_0_below_1);
-  if (config.corpus == Corpus::text && !config.validation.empty()) {
+  const bool is_split = config.corpus == Corpus::text || config.corpus == Corpus::prompts;
+  if (is_split && !config.validation.empty()) {
     // The writer's 0 passes.
     if (data.has("validation_fraction") && config.validation_fraction != 0) {
       throw data.error("validation_fraction", "",
-                       "data.validation is given, so the text is not split",
+                       "data.validation is given, so nothing is split off for it",
                        "Delete one of the two");
     }
     config.validation_fraction = 0;

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "data/document_source.h"
 #include "engine/norm_states.h"
 #include "models/config.h"
 
@@ -14,7 +15,7 @@ namespace normlab {
 
 enum class DeviceChoice { automatic, cpu, cuda };
 enum class PrecisionChoice { automatic, fp32, bf16 };
-enum class Corpus { shards, text, grammar };
+enum class Corpus { shards, text, prompts, grammar };
 enum class Packing { concatenated, padded };  // documents joined, or one document a row
 enum class OptimizerKind { adamw, adam };
 enum class LossAverage { token, micro_batch };
@@ -35,12 +36,14 @@ struct DataConfig {
   Corpus corpus = Corpus::grammar;  // follows from which of the keys below is given
   std::vector<std::string> train;   // shards, globs allowed
   std::map<std::string, std::vector<std::string>>
-      validation;                 // by set name; one list: "validation"
-  std::vector<std::string> text;  // files, globs allowed
-  std::string tokenizer;          // as make_tokenizer takes it; "": of shards, what the set says
+      validation;                    // by set name; one list: "validation"
+  std::vector<std::string> text;     // files, globs allowed
+  std::vector<std::string> prompts;  // files, globs allowed; their completions are learnt
+  ChatRoles roles;                   // of the turns of chats among them
+  std::string tokenizer;             // as make_tokenizer takes it; "": of shards, what the set says
   int64_t grammar_documents = 2000;
-  double validation_fraction = 0.1;  // of text: the tail of each file, 0 where `validation` is
-                                     // given; of the grammar: its last documents
+  double validation_fraction = 0.1;  // of text and prompts: the tail of each file, 0 where
+                                     // `validation` is given; of the grammar: its last documents
   std::optional<Packing> packing;    // none: of shards, what the set is
   int64_t sequence_length = 256;
   bool mask_eot_targets = false;

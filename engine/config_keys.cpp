@@ -19,8 +19,7 @@ struct PlannedKey {
   std::array<const char*, 2> off;  // may be null
 };
 constexpr PlannedKey planned_keys[] = {
-    {"run.pure_bf16", {}},
-    {"parallel.zero_stage", {"0", "1"}},  // on one rank the same
+    {"run.pure_bf16", {}}, {"parallel.zero_stage", {"0", "1"}},  // on one rank the same
 };
 
 // The keys of each section.
@@ -34,9 +33,10 @@ constexpr std::pair<const char*, const char*> known_sections[] = {
      "gpas slope_init"},
     {"model.init", "kind std embedding_std"},
     {"data",
-     "train validation text tokenizer grammar validation_fraction packing "
+     "train validation text prompts roles tokenizer grammar validation_fraction packing "
      "sequence_length mask_eot_targets"},
     {"data.grammar", "documents"},
+    {"data.roles", "system user assistant"},
     {"batch", "tokens_per_step micro_batch"},
     {"optimizer",
      "name learning_rate betas epsilon weight_decay decay_embeddings gradient_clip "

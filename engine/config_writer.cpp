@@ -141,6 +141,13 @@ void write_data(Writer& out, const DataConfig& data) {
     case Corpus::text:
       out.key("text", data.text);
       break;
+    case Corpus::prompts:
+      out.key("prompts", data.prompts);
+      out.part("roles");
+      if (!data.roles.system.empty()) out.key("system", data.roles.system);
+      out.key("user", data.roles.user);
+      out.key("assistant", data.roles.assistant);
+      break;
     case Corpus::grammar:
       out.part("grammar");
       out.key("documents", data.grammar_documents);

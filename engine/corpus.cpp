@@ -15,6 +15,8 @@ std::string key_of(const Config& config) {
   switch (config.data.corpus) {
     case Corpus::text:
       return "data.text";
+    case Corpus::prompts:
+      return "data.prompts";
     case Corpus::grammar:
       return "data.grammar";
     case Corpus::shards:
@@ -60,6 +62,9 @@ CorpusDescription describe_training(const Config& config) {
   switch (config.data.corpus) {
     case Corpus::text:
       expand_paths(config.data.text);
+      return describe(*make_tokenizer(config.data.tokenizer));
+    case Corpus::prompts:
+      expand_paths(config.data.prompts);
       return describe(*make_tokenizer(config.data.tokenizer));
     case Corpus::grammar:
       return describe(*make_tokenizer("bytes"));
@@ -127,6 +132,11 @@ void open_training(RunCorpus& corpus, const Config& config, const CorpusDescript
       split = read_text(expand_paths(config.data.text), *make_tokenizer(config.data.tokenizer),
                         config.data.validation_fraction);
       break;
+    case Corpus::prompts:
+      split =
+          read_prompts(expand_paths(config.data.prompts), *make_tokenizer(config.data.tokenizer),
+                       config.data.roles, config.data.validation_fraction);
+      break;
     case Corpus::grammar: {
       GrammarCorpus grammar =
           make_grammar_corpus(config.data.grammar_documents, config.data.validation_fraction,
@@ -141,6 +151,14 @@ void open_training(RunCorpus& corpus, const Config& config, const CorpusDescript
   }
   corpus.train = std::move(split.train);
   if (split.validation.size() > 0) corpus.validation["validation"] = std::move(split.validation);
+}
+
+TokenCorpus open_validation(const Config& config, const std::vector<std::string>& files,
+                            const CorpusDescription& train, const ReadProgress& progress) {
+  if (all_shards(files)) return open_tokens(files, "", as_trained(train), progress);
+  const std::string tokenizer = text_tokenizer(config, train);
+  if (config.data.corpus != Corpus::prompts) return open_tokens(files, tokenizer, {});
+  return read_prompts(files, *make_tokenizer(tokenizer), config.data.roles, 0).train;
 }
 
 std::string absolute_tokenizer(const std::string& name) {
@@ -183,8 +201,7 @@ RunCorpus open_corpus(const Config& config, const ReadProgress& progress) {
     for (const auto& [name, patterns] : config.data.validation) {
       key = "data.validation " + name;
       const std::vector<std::string> files = expand_paths(patterns);
-      const std::string tokenizer = all_shards(files) ? "" : text_tokenizer(config, stated);
-      TokenCorpus opened = open_tokens(files, tokenizer, as_trained(stated), progress);
+      TokenCorpus opened = open_validation(config, files, stated, progress);
       corpus.vocabulary = std::max(corpus.vocabulary, opened.description().vocabulary);
       corpus.validation[name] = std::move(opened);
     }
@@ -192,6 +209,29 @@ RunCorpus open_corpus(const Config& config, const ReadProgress& progress) {
     throw error.at(key);
   }
   return corpus;
+}
+
+std::vector<std::string> prompt_warnings(const Config& config, const RunCorpus& corpus) {
+  std::vector<std::string> warnings;
+  const auto look_at = [&](const TokenCorpus& examples, const std::string& key) {
+    if (!examples.has_prompts() || config.data.packing != Packing::padded) return;
+    const CutExamples count = count_cut(examples, config.data.sequence_length);
+    const std::string shown = std::to_string(config.data.sequence_length + 1) + " tokens";
+    if (count.without_target == count.examples) {
+      throw input_error(key + ": no completion begins within the first " + shown +
+                        " of its example. Take a longer data.sequence_length");
+    }
+    if (count.cut == 0) return;
+    warnings.push_back(key + ": " + std::to_string(count.cut) + " of " +
+                       std::to_string(count.examples) + " examples are longer than " + shown +
+                       " and are cut; " + std::to_string(count.without_target) +
+                       " have no completion left");
+  };
+  look_at(corpus.train, "data.prompts");
+  for (const auto& [name, examples] : corpus.validation) {
+    look_at(examples, "data.validation " + name);
+  }
+  return warnings;
 }
 
 void resolve_data(Config& config, const CorpusDescription& train) {

@@ -32,6 +32,9 @@ struct RunDescription {
 RunDescription describe_corpus(const Config& config);
 // Opens or makes it; throws as describe_corpus does, and for what is wrong in the files.
 RunCorpus open_corpus(const Config& config, const ReadProgress& progress = {});
+// Of prompts with completions, an example a row: how many are cut. Throws an input Error where no
+// completion is left of any example, to learn or to be judged by.
+std::vector<std::string> prompt_warnings(const Config& config, const RunCorpus& corpus);
 // data.tokenizer and data.packing, where the recipe leaves them to the data.
 void resolve_data(Config& config, const CorpusDescription& train);
 // The vocabulary that a model must have at least. Shards that have no manifest are read through

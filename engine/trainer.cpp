@@ -137,6 +137,7 @@ void Trainer::start_or_resume(const std::optional<CheckpointDirectory::Found>& f
            "; training tokens: " + count_text(corpus_.train.size()) + "; " +
            count_text(config_.batch.tokens_per_step) + " tokens a step");
   for (const std::string& warning : removal_warnings(config_)) log_.warn(warning);
+  for (const std::string& warning : prompt_warnings(config_, corpus_)) log_.warn(warning);
   if (!found) return;
   log_.say("going on from " + found->path);
   for (const std::string& warning : resume_warnings(*found, precision)) log_.warn(warning);
