@@ -49,5 +49,5 @@ PREPARE_MISTAKES = [
      "mix(mix(seed) ^ static_cast<uint64_t>(number))",
      "mix(mix(0 * seed) ^ static_cast<uint64_t>(number))"),
     ("prepare: all lines are for training", "text_reader: JSON lines*", "text_reader.cpp",
-     "(i < count - of_validation ? train : validation)", "(i < count ? train : validation)"),
+     "i < count - of_validation ? train : validation", "i < count ? train : validation"),
 ]
