@@ -31,8 +31,6 @@ PROMPT_MISTAKES = [
      "      parts.prompt(roles.assistant);\n", ""),
     ("prompts: the system speaks as the user", DATA, FORMS, PROMPTS,
      'role == "user" ? roles.user : roles.system', "roles.user"),
-    ("prompts: a first token counts as a target left", DATA, "prompts: examples that are cut*",
-     STREAM, "int64_t place = begin + 1;", "int64_t place = begin;"),
     ("prompts: a row shows one token less", DATA, "prompts: examples that are cut*", STREAM,
      "std::min(end, begin + tokens_per_sequence + 1)", "std::min(end, begin + tokens_per_sequence)"),
 ]
