@@ -16,12 +16,27 @@ namespace {
 constexpr int64_t most_steps = 1'000'000'000'000;
 constexpr int64_t least_documents = 10;  // as make_grammar_corpus asks
 
+void read_precision(const Section& run, PrecisionChoice& precision) {
+  constexpr std::array<ChoiceName<PrecisionChoice>, 4> names = {
+      {{PrecisionChoice::automatic, "auto"},
+       {PrecisionChoice::fp32, "fp32"},
+       {PrecisionChoice::bf16, "bf16"},
+       {PrecisionChoice::pure_bf16_forward, "pure_bf16"}}};
+  run.choice("precision", precision, names);
+  if (run.has("pure_bf16") && precision != PrecisionChoice::pure_bf16_forward) {
+    throw run.error("pure_bf16", "",
+                    "it is a level of run.precision: pure_bf16, which is not asked",
+                    "Delete it, or set run.precision: pure_bf16");
+  }
+  run.choice("pure_bf16", precision, pure_bf16_names);
+}
+
 void read_run(const Section& run, RunConfig& config) {
   run.require("directory", "Add run: {directory: runs/NAME}");
   run.text("directory", config.directory);
   run.integer("seed", config.seed, 0);
   run.choice("device", config.device, device_names);
-  run.choice("precision", config.precision, precision_names, {"pure_bf16"});
+  read_precision(run, config.precision);
   run.integer("threads", config.threads, 0, 4096);
 }
 
@@ -191,6 +206,11 @@ void read_the_rest(const Section& root, Config& config) {
   checkpoint.integer("keep", config.checkpoint.keep, 1, most_extent);
   Section parallel = root.section("parallel");
   parallel.boolean("reproducible", config.parallel.reproducible);
+  if (config.parallel.reproducible && is_pure_bf16(config.run.precision)) {
+    throw parallel.error("reproducible", "true",
+                         "run.precision is pure_bf16, whose gradients are summed pass by pass",
+                         "Leave one of the two out");
+  }
   parallel.integer("shards", config.parallel.shards, 1, most_extent);
   if (config.parallel.reproducible && config.parallel.shards > config.sequences_per_step()) {
     throw parallel.error("shards", std::to_string(config.parallel.shards),
@@ -222,6 +242,20 @@ Config from_tree(YamlNode root, const std::vector<std::string>& overrides) {
 
 Config load_config(const std::string& path, const std::vector<std::string>& overrides) {
   return from_tree(load_yaml(path), overrides);
+}
+
+bool is_pure_bf16(PrecisionChoice precision) {
+  switch (precision) {
+    case PrecisionChoice::automatic:
+    case PrecisionChoice::fp32:
+    case PrecisionChoice::bf16:
+      return false;
+    case PrecisionChoice::pure_bf16_weights:
+    case PrecisionChoice::pure_bf16_gradients:
+    case PrecisionChoice::pure_bf16_forward:
+      return true;
+  }
+  throw Error("a precision that is unknown");
 }
 
 Config parse_config(const std::string& yaml, const std::string& name,

@@ -14,7 +14,15 @@
 namespace normlab {
 
 enum class DeviceChoice { automatic, cpu, cuda };
-enum class PrecisionChoice { automatic, fp32, bf16 };
+// pure_bf16_…: run.precision: pure_bf16 with a level as run.pure_bf16.
+enum class PrecisionChoice {
+  automatic,
+  fp32,
+  bf16,
+  pure_bf16_weights,
+  pure_bf16_gradients,
+  pure_bf16_forward
+};
 enum class Corpus { shards, text, prompts, grammar };
 enum class Packing { concatenated, padded };  // documents joined, or one document a row
 enum class OptimizerKind { adamw, adam };
@@ -147,6 +155,8 @@ struct Config {
 
   int64_t sequences_per_step() const { return batch.tokens_per_step / data.sequence_length; }
 };
+
+bool is_pure_bf16(PrecisionChoice precision);
 
 // Reads and checks a file; `overrides` are "section.key=value" (YAML values). Throws an input Error
 // "file:line: section.key = value (why). what to do". model.vocabulary may stay 0: then the data

@@ -19,12 +19,12 @@ struct PlannedKey {
   std::array<const char*, 2> off;  // may be null
 };
 constexpr PlannedKey planned_keys[] = {
-    {"run.pure_bf16", {}}, {"parallel.zero_stage", {"0", "1"}},  // on one rank the same
+    {"parallel.zero_stage", {"0", "1"}},  // on one rank the same
 };
 
 // The keys of each section.
 constexpr std::pair<const char*, const char*> known_sections[] = {
-    {"run", "directory seed device precision threads"},
+    {"run", "directory seed device precision pure_bf16 threads"},
     {"model",
      "family from size layers width heads kv_heads head_size feed_forward vocabulary "
      "context dropout tie_embeddings biases rope_base"},

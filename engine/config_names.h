@@ -17,10 +17,18 @@ struct ChoiceName {
 
 inline constexpr std::array<ChoiceName<DeviceChoice>, 3> device_names = {
     {{DeviceChoice::automatic, "auto"}, {DeviceChoice::cpu, "cpu"}, {DeviceChoice::cuda, "cuda"}}};
-inline constexpr std::array<ChoiceName<PrecisionChoice>, 3> precision_names = {
+// The levels of run.pure_bf16.
+inline constexpr std::array<ChoiceName<PrecisionChoice>, 3> pure_bf16_names = {
+    {{PrecisionChoice::pure_bf16_weights, "weights"},
+     {PrecisionChoice::pure_bf16_gradients, "gradients"},
+     {PrecisionChoice::pure_bf16_forward, "forward"}}};
+inline constexpr std::array<ChoiceName<PrecisionChoice>, 6> precision_names = {
     {{PrecisionChoice::automatic, "auto"},
      {PrecisionChoice::fp32, "fp32"},
-     {PrecisionChoice::bf16, "bf16"}}};
+     {PrecisionChoice::bf16, "bf16"},
+     {PrecisionChoice::pure_bf16_weights, "pure_bf16_weights"},
+     {PrecisionChoice::pure_bf16_gradients, "pure_bf16_gradients"},
+     {PrecisionChoice::pure_bf16_forward, "pure_bf16_forward"}}};
 inline constexpr std::array<ChoiceName<Family>, 2> family_names = {
     {{Family::gpt2, "gpt2"}, {Family::llama, "llama"}}};
 inline constexpr std::array<ChoiceName<Biases>, 3> biases_names = {

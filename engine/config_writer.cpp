@@ -74,7 +74,12 @@ void write_run(Writer& out, const RunConfig& run) {
   out.key("directory", run.directory);
   out.key("seed", run.seed);
   out.raw("device", name_of(run.device, device_names));
-  out.raw("precision", name_of(run.precision, precision_names));
+  if (is_pure_bf16(run.precision)) {
+    out.raw("precision", "pure_bf16");
+    out.raw("pure_bf16", name_of(run.precision, pure_bf16_names));
+  } else {
+    out.raw("precision", name_of(run.precision, precision_names));
+  }
   out.key("threads", run.threads);
 }
 

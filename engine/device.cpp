@@ -3,8 +3,14 @@
 namespace normlab {
 
 RunConfig resolve_device(RunConfig run) {
+  const bool only_cpu = is_pure_bf16(run.precision);
+  if (run.device == DeviceChoice::cuda && only_cpu) {
+    throw input_error(
+        "run.precision = pure_bf16 with device: cuda (it repeats another program's roundings, on "
+        "the CPU). Use run.device: cpu");
+  }
   if (run.device == DeviceChoice::automatic) {
-    run.device = cuda_available() ? DeviceChoice::cuda : DeviceChoice::cpu;
+    run.device = cuda_available() && !only_cpu ? DeviceChoice::cuda : DeviceChoice::cpu;
   }
   if (run.precision == PrecisionChoice::automatic) {
     const bool cuda = run.device == DeviceChoice::cuda;
@@ -19,6 +25,12 @@ Precision precision_of(const RunConfig& run) {
       return Precision::fp32;
     case PrecisionChoice::bf16:
       return Precision::bf16;
+    case PrecisionChoice::pure_bf16_weights:
+      return Precision::pure_bf16_weights;
+    case PrecisionChoice::pure_bf16_gradients:
+      return Precision::pure_bf16_gradients;
+    case PrecisionChoice::pure_bf16_forward:
+      return Precision::pure_bf16_forward;
     case PrecisionChoice::automatic:
       break;
   }

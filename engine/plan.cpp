@@ -85,6 +85,15 @@ int64_t rounding_workspace_bytes(const ModelConfig& model, const Workload& workl
   return largest * size_of(DType::f32);
 }
 
+// What Bf16GradientsOps takes beside: the largest gradient of one verb.
+int64_t gradient_room_bytes(const ModelConfig& model) {
+  int64_t largest = 0;
+  for (const Parameter& parameter : make_structure(model).parameters) {
+    largest = std::max(largest, parameter.value.elements());
+  }
+  return largest * size_of(DType::f32);
+}
+
 }  // namespace
 
 RunPlan plan_run(Config& config) {
@@ -115,9 +124,10 @@ RunPlan plan_run(Config& config) {
                          (elements / Ops::kNormBlock + 1) * size_of(types.statistics) +
                          gradient_tree_levels(shards) * memory.gradients_bytes +
                          cpu_workspace_bytes(config, workload);
-  if (run.precision == PrecisionChoice::bf16 && run.device == DeviceChoice::cpu) {
+  if (run.precision != PrecisionChoice::fp32 && run.device == DeviceChoice::cpu) {
     plan.workspace_bytes += rounding_workspace_bytes(config.model, workload);
   }
+  if (is_pure_bf16(run.precision)) plan.workspace_bytes += gradient_room_bytes(config.model);
   plan.total_bytes = plan.weights_bytes + plan.gradients_bytes + plan.optimizer_bytes +
                      plan.activations_bytes + plan.workspace_bytes;
   plan.schedule = removal_schedule(config.norm_removal, config.model.layers);

@@ -322,8 +322,16 @@ class Ops {
 
 enum class Device { cpu, cuda };
 // bf16: activations and weights rounded to bfloat16, with masters, moments, statistics and
-// gradients of parameters in fp32. fp64: for checks, on the CPU.
-enum class Precision { fp32, bf16, fp64 };
+// gradients of parameters in fp32. pure_bf16_…: without masters, on the CPU, in the three levels of
+// kernels/cpu/pure_bf16.h. fp64: for checks, on the CPU.
+enum class Precision {
+  fp32,
+  bf16,
+  pure_bf16_weights,
+  pure_bf16_gradients,
+  pure_bf16_forward,
+  fp64
+};
 
 // threads = 0: as many as the machine has. Throws Error where the device is not there.
 std::unique_ptr<Ops> make_ops(Device device, Precision precision, int threads = 0);

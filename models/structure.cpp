@@ -198,6 +198,10 @@ NumberTypes number_types(Precision precision) {
       return {DType::f32, DType::f32, DType::f32, false};
     case Precision::bf16:
       return {DType::bf16, DType::f32, DType::f32, true};
+    case Precision::pure_bf16_weights:
+    case Precision::pure_bf16_gradients:
+    case Precision::pure_bf16_forward:
+      return {DType::bf16, DType::f32, DType::f32, false};
     case Precision::fp64:
       return {DType::f64, DType::f64, DType::f64, false};
   }

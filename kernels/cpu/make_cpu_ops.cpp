@@ -2,9 +2,18 @@
 
 #include "kernels/cpu/cpu_check.h"
 #include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/pure_bf16.h"
 #include "kernels/cpu/rounding_ops.h"
 
 namespace normlab {
+
+namespace {
+
+std::unique_ptr<Ops> make_rounding_ops(int threads) {
+  return std::make_unique<RoundingOps>(std::make_unique<CpuOps<float>>(threads), threads);
+}
+
+}  // namespace
 
 std::unique_ptr<Ops> make_cpu_ops(Precision precision, int threads) {
   const std::string missing = missing_cpu_feature();
@@ -13,7 +22,17 @@ std::unique_ptr<Ops> make_cpu_ops(Precision precision, int threads) {
     case Precision::fp32:
       return std::make_unique<CpuOps<float>>(threads);
     case Precision::bf16:
-      return std::make_unique<RoundingOps>(std::make_unique<CpuOps<float>>(threads), threads);
+      return make_rounding_ops(threads);
+    case Precision::pure_bf16_weights:
+      return std::make_unique<Bf16WeightsOps>(make_rounding_ops(threads), threads);
+    case Precision::pure_bf16_gradients:
+      return std::make_unique<Bf16WeightsOps>(
+          std::make_unique<Bf16GradientsOps>(make_rounding_ops(threads), threads), threads);
+    case Precision::pure_bf16_forward:
+      return std::make_unique<Bf16WeightsOps>(
+          std::make_unique<Bf16GradientsOps>(
+              std::make_unique<Bf16ForwardOps>(make_rounding_ops(threads), threads), threads),
+          threads);
     case Precision::fp64:
       return std::make_unique<CpuOps<double>>(threads);
   }

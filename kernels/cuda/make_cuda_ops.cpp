@@ -23,6 +23,12 @@ std::unique_ptr<Ops> make_cuda_ops(Precision precision) {
       return std::make_unique<CudaOps<float>>();
     case Precision::bf16:
       return std::make_unique<CudaOps<BFloat16>>();
+    case Precision::pure_bf16_weights:
+    case Precision::pure_bf16_gradients:
+    case Precision::pure_bf16_forward:
+      throw input_error(
+          "run.precision = pure_bf16 with device: cuda (it repeats another program's roundings, on "
+          "the CPU). Use run.device: cpu");
     case Precision::fp64:
       throw input_error(
           "run.precision = fp64 with device: cuda (it is for checks, on the CPU). Use run.device: "

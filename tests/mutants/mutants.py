@@ -9,6 +9,7 @@ from multiple_choice_mutants import MULTIPLE_CHOICE_MISTAKES
 from placement_mutants import PLACEMENT_MISTAKES
 from prepare_mutants import PREPARE_MISTAKES
 from prompt_mutants import PROMPT_MISTAKES
+from pure_bf16_mutants import PURE_BF16_MISTAKES
 from removal_mutants import GOLDEN_REMOVAL, REMOVAL_MISTAKES, SIGMA_LATE, SPECIAL_MISTAKES
 from tokenizer_mutants import TOKENIZER_MISTAKES
 
@@ -272,4 +273,4 @@ MUTANTS += [one(name, ENGINE, GOLDEN_REMOVAL, file, original, replacement)
 MUTANTS += [one(*mistake) for mistake in SPECIAL_MISTAKES]
 MUTANTS.append(Mutant(SIGMA_LATE[0], ENGINE, GOLDEN_REMOVAL, *SIGMA_LATE[1:]))
 MUTANTS += [one(*mistake) for mistake in EXPORT_MISTAKES + ANALYSIS_MISTAKES + PLACEMENT_MISTAKES +
-            MULTIPLE_CHOICE_MISTAKES + PROMPT_MISTAKES]
+            MULTIPLE_CHOICE_MISTAKES + PROMPT_MISTAKES + PURE_BF16_MISTAKES]

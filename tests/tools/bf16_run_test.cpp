@@ -168,3 +168,38 @@ TEST_CASE("train --dry-run: says the precision and counts its masters") {
   CHECK(memory.at("optimizer") == 6 * memory.at("weights").get<int64_t>());
   CHECK(memory.at("gradients") == 2 * memory.at("weights").get<int64_t>());
 }
+
+TEST_CASE(
+    "train in pure bf16: each level is a run of its own, the same on any threads and resumed") {
+  std::vector<std::string> weights;
+  for (const std::string level : {"weights", "gradients", "forward"}) {
+    INFO(level);
+    const Overrides base = {"run.precision=pure_bf16", "run.pure_bf16=" + level,
+                            "model.family=llama", "model.norm.placement=lns",
+                            "schedule.total_steps=30"};
+    const TinyRun whole(base), threaded(base), parted(base);
+    whole.trained();
+    threaded.trained({"run.threads=2"});
+    check_same_end(threaded, whole);
+    parted.trained({"schedule.stop_step=13"}).trained();
+    check_same_end(parted, whole);
+    weights.push_back(weights_of(whole, 30));
+    CHECK(whole.metrics().back().at("validation_loss") < whole.metrics()[9].at("validation_loss"));
+  }
+  CHECK(weights[0] != weights[1]);
+  CHECK(weights[1] != weights[2]);
+}
+
+TEST_CASE("train in pure bf16: evaluate repeats its loss, and the log names the level") {
+  const TinyRun run({"data.grammar=null", "model.family=llama", "schedule.total_steps=30"});
+  const std::string text = run.folder().write("a.txt", story(400));
+  const Finished finished = run.train({"data.text=[" + text + "]", "run.precision=pure_bf16"});
+  INFO(finished.err);
+  REQUIRE(finished.exit_code == 0);
+  CHECK(finished.err.find("precision: pure_bf16_forward") != std::string::npos);
+  const std::string shard = run.folder().path() + "/validation.bin";
+  write_validation_shard(shard, text);
+  const double kept = run.metrics().back().at("validation_loss");
+  CHECK(evaluated(run, shard) == kept);
+  CHECK(evaluated(run, shard, {"--precision", "bf16"}) != kept);
+}

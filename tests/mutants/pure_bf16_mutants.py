@@ -1,0 +1,51 @@
+"""Mistakes in training in bf16 alone, which its tests must notice."""
+
+KERNELS = "test_kernels"
+WEIGHTS = "kernels/cpu/pure_bf16_weights.cpp"
+GRADIENTS = "kernels/cpu/pure_bf16_gradients.cpp"
+FORWARD = "kernels/cpu/pure_bf16_forward.cpp"
+UPDATE = "pure bf16: an update*"
+SUMS = "pure bf16: gradients are rounded*"
+NORM = "pure bf16: a norm rounds*"
+ROPE = "pure bf16: rotary*"
+SILU = "pure bf16: silu*"
+LOSS = "pure bf16: log-probabilities*"
+
+# name, test program, Catch2's filter, file, text that occurs once, what it becomes
+PURE_BF16_MISTAKES = [
+    ("pure bf16: v decays in float", KERNELS, "pure bf16: v never decays*", WEIGHTS,
+     "rounded(v * beta2)", "v * beta2"),
+    ("pure bf16: the root is not rounded", KERNELS, UPDATE, WEIGHTS,
+     "rounded(std::sqrt(v))", "std::sqrt(v)"),
+    ("pure bf16: epsilon under the root's correction", KERNELS, UPDATE, WEIGHTS,
+     "rounded(rounded(rounded(std::sqrt(v)) / root) + epsilon)",
+     "rounded((rounded(rounded(std::sqrt(v)) + epsilon)) / root)"),
+    ("pure bf16: the gradient enters in full", KERNELS, "pure bf16: a gradient that is clipped*",
+     WEIGHTS, "    g = rounded(g);\n", ""),
+    ("pure bf16: an update that is not finite", KERNELS, "pure bf16: a gradient that is clipped*",
+     WEIGHTS, "  if (!state_.finite) return;\n", ""),
+    ("pure bf16: what a pass adds is not rounded", KERNELS, SUMS, GRADIENTS,
+     "rounded(sum[i] + rounded(more[i]))", "rounded(sum[i] + more[i])"),
+    ("pure bf16: the sum of passes is not rounded", KERNELS, SUMS, GRADIENTS,
+     "rounded(sum[i] + rounded(more[i]))", "sum[i] + rounded(more[i])"),
+    ("pure bf16: x/rms is not rounded before its gain", KERNELS, NORM, FORWARD,
+     "return rounded(to_float(x) * inverse);", "return to_float(x) * inverse;"),
+    ("pure bf16: LayerNorm Scaling's product is not rounded by itself", KERNELS, NORM, FORWARD,
+     "const float product = rounded(to_float(gain[c]) * normalized(in[c], inverse));",
+     "const float product = to_float(gain[c]) * normalized(in[c], inverse);"),
+    ("pure bf16: the gradient of 1/rms comes before what passes the norm", KERNELS, NORM, FORWARD,
+     "if (d_residual) d = rounded(to_float(row_of(d_residual, row)[c]) + d);",
+     "if (d_residual) d += to_float(row_of(d_residual, row)[c]);"),
+    ("pure bf16: sines in full", KERNELS, ROPE, FORWARD,
+     "rounded(std::sin(angle))", "std::sin(angle)"),
+    ("pure bf16: silu is not rounded", KERNELS, SILU, FORWARD,
+     "const float activated = rounded(silu(to_float(gate[c])));",
+     "const float activated = silu(to_float(gate[c]));"),
+    ("pure bf16: log-probabilities in full", KERNELS, LOSS, FORWARD,
+     "return rounded(to_float(logits_[c]) - largest_ - log_sum_);",
+     "return to_float(logits_[c]) - largest_ - log_sum_;"),
+    ("pure bf16: the loss of a pass in full", KERNELS, LOSS, FORWARD,
+     "static_cast<double>(rounded(static_cast<float>(scale * sum)))", "scale * sum"),
+    ("pure bf16: the scale of the loss in full", KERNELS, LOSS, FORWARD,
+     "rounded(static_cast<float>(state_.loss_scale))", "static_cast<float>(state_.loss_scale)"),
+]
