@@ -109,6 +109,12 @@ uint64_t write_moments(const Model& model, const Optimizer& optimizer, const std
   return write_safetensors(path, tensors);
 }
 
+// The weights in full; in bf16 where that is what they are.
+StoredType weights_type(const Model& model, const Optimizer& optimizer) {
+  const bool narrow = !optimizer.masters() && model.values().dtype == DType::bf16;
+  return narrow ? StoredType::bf16 : StoredType::f32;
+}
+
 // The newest checkpoint under `directory` whose content is sound.
 std::optional<CheckpointDirectory::Found> newest_intact(const std::string& directory,
                                                         std::vector<std::string>& warnings) {
@@ -201,11 +207,14 @@ void CheckpointDirectory::save(const Model& model, const Optimizer& optimizer,
   fs::remove_all(partial);
   fs::create_directory(partial);
   std::map<std::string, std::string> checksums;
+  const StoredType type = weights_type(model, optimizer);
   checksums["model.safetensors"] =
-      hexadecimal(write_weights(model, partial + "/model.safetensors", optimizer.masters()));
+      hexadecimal(write_weights(model, partial + "/model.safetensors", optimizer.masters(), type));
   checksums["optimizer-00000.safetensors"] =
       hexadecimal(write_moments(model, optimizer, partial + "/optimizer-00000.safetensors"));
-  for (const std::string& file : write_description(partial, description)) {
+  ModelDescription written = description;
+  if (type == StoredType::bf16) written.type = "bfloat16";
+  for (const std::string& file : write_description(partial, written)) {
     checksums[file] = hexadecimal(hash_file(partial + "/" + file));
   }
   write_file_synced(partial + "/state.json", state_text(state, checksums));

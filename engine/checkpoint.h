@@ -14,9 +14,10 @@
 namespace normlab {
 
 // Files of a checkpoint: model.safetensors (the masters where there are some, so that a run in any
-// precision can open it), config.json and the tokenizer's files (a Hugging Face directory),
-// optimizer-00000.safetensors (moments by logical offset), state.json (schema, TrainingState, code,
-// mode and std of every norm that is not live, a checksum of every file, its own content included).
+// precision can open it; in bf16 where the weights have none), config.json and the tokenizer's
+// files (a Hugging Face directory), optimizer-00000.safetensors (moments by logical offset),
+// state.json (schema, TrainingState, code, mode and std of every norm that is not live, a checksum
+// of every file, its own content included).
 class CheckpointDirectory {
  public:
   // RUN/checkpoints; made where it is not there. Removes what a killed process left half written,

@@ -58,10 +58,11 @@ bool StepGradient::accumulate_shard(const HostBatch& batch, int64_t first, int64
     if (stop_requested()) return false;
     const int64_t count = end - sequence;
     state.first_sequence = sequence;
+    const auto begin = batch.targets.begin() + sequence * batch.tokens_per_sequence;
+    const int64_t scored = std::count_if(begin, begin + count * batch.tokens_per_sequence,
+                                         [](int32_t target) { return target >= 0; });
+    state.scored_tokens = scored;
     if (config_.optimizer.loss_average == LossAverage::micro_batch) {
-      const auto begin = batch.targets.begin() + sequence * batch.tokens_per_sequence;
-      const auto scored = std::count_if(begin, begin + count * batch.tokens_per_sequence,
-                                        [](int32_t target) { return target >= 0; });
       state.loss_scale = scored > 0 ? 1.0 / static_cast<double>(scored * passes()) : 0.0;
     }
     model_.ops().set_step_state(state);

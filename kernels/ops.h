@@ -60,6 +60,7 @@ struct StepState {
   int64_t first_sequence = 0;  // place of the micro-batch's first sequence in the global batch
   double loss_scale = 1;       // gradient of the step's loss by the loss of one token
   double std_loss_scale = 0;   // the same of the auxiliary loss by the loss of one token's std
+  int64_t scored_tokens = 0;  // targets of the pass; only bf16 alone asks (kernels/cpu/pure_bf16.h)
   double learning_rate = 0;
   double first_moment_correction = 1;   // 1 − β₁^t, t = this update, counted from 1
   double second_moment_correction = 1;  // 1 − β₂^t

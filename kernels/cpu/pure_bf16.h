@@ -67,8 +67,9 @@ class Bf16GradientsOps final : public ForwardingOps {
 
 // And the forward pass rounds where the reference's modelling file does, the backward pass where
 // autograd then does: an RMSNorm's x/rms before its gain, and LayerNorm Scaling's factor behind it;
-// both products and the tables of rotary positions; silu before its product; log-probabilities, and
-// the loss of a pass. Sums within a verb are floats, as on a GPU. Attention rounds what goes in and
+// both products and the tables of rotary positions; silu before its product; the terms of a sum
+// with factors; log-probabilities, the loss of a pass, and the count of its targets, by which
+// autograd divides. Sums within a verb are floats, as on a GPU. Attention rounds what goes in and
 // comes out, as FlashAttention does, but keeps its probabilities. The packed products (queries,
 // keys and values; gate and up) are one each, where the reference rounds the gradient of the input
 // part by part. What the reference has not (LayerNorm, norms that are removed, GPT-2's parts)
@@ -77,6 +78,7 @@ class Bf16ForwardOps final : public ForwardingOps {
  public:
   Bf16ForwardOps(std::unique_ptr<Ops> rounding, int threads);
 
+  void scaled_sum(Tensor y, ConstTensor a, ConstTensor b, const SumFactors& factors) override;
   void residual_norm_forward(Tensor sum, Tensor normed, Tensor statistics, ConstTensor residual,
                              ConstTensor branch, const Norm& norm) override;
   void residual_norm_backward(Tensor d_sum, Tensor d_gain, Tensor d_bias, ConstTensor d_normed,

@@ -56,12 +56,39 @@ class LogProbabilities {
   float log_sum_ = 0;
 };
 
+// Of a loss by one of its terms: the pass's weight in the step's loss, rounded, by the count of its
+// targets, which is a bf16 number too.
+float gradient_scale(const StepState& state) {
+  if (state.loss_scale == 0) return 0;
+  const auto count = static_cast<double>(state.scored_tokens);
+  const float weight = rounded(static_cast<float>(state.loss_scale * count));
+  return rounded(weight / rounded(static_cast<float>(count)));
+}
+
 }  // namespace
 
 Bf16ForwardOps::Bf16ForwardOps(std::unique_ptr<Ops> rounding, int threads)
     : ForwardingOps(*rounding),
       owned_(std::move(rounding)),
       threads_(threads > 0 ? threads : default_threads()) {}
+
+void Bf16ForwardOps::scaled_sum(Tensor y, ConstTensor a, ConstTensor b, const SumFactors& factors) {
+  if (!b) {
+    ops().scaled_sum(y, a, b, factors);
+    return;
+  }
+  const auto of_a = static_cast<float>(factors.a), of_b = static_cast<float>(factors.b);
+  parallel_ranges(threads_, y.rows(), kGrainRows, [&](int64_t first, int64_t last, int) {
+    for (int64_t row = first; row < last; ++row) {
+      const BFloat16* one = row_of(a, row);
+      const BFloat16* other = row_of(b, row);
+      for (int64_t c = 0; c < y.columns(); ++c) {
+        const float sum = rounded(of_a * to_float(one[c])) + rounded(of_b * to_float(other[c]));
+        row_of(y, row)[c] = round_to_bfloat16(sum);
+      }
+    }
+  });
+}
 
 void Bf16ForwardOps::residual_norm_forward(Tensor sum, Tensor normed, Tensor statistics,
                                            ConstTensor residual, ConstTensor branch,
@@ -209,7 +236,8 @@ void Bf16ForwardOps::cross_entropy_forward(Tensor losses, ConstTensor logits, Co
 void Bf16ForwardOps::cross_entropy_backward(Tensor losses, Tensor logits, ConstTensor targets) {
   cross_entropy_forward(losses, logits, targets);
   const int32_t* target = targets.as<int32_t>();
-  const float scale = rounded(static_cast<float>(state_.loss_scale));
+  check(state_.scored_tokens > 0 || state_.loss_scale == 0, "the targets of a pass are counted");
+  const float scale = gradient_scale(state_);
   parallel_for(threads_, logits.rows(), [&](int64_t row, int) {
     BFloat16* x = row_of(logits, row);
     if (target[row] < 0) {

@@ -89,7 +89,8 @@ class Run {
       state.learning_rate = 3e-3;
       state.first_moment_correction = 1 - std::pow(0.9, step + 1);
       state.second_moment_correction = 1 - std::pow(0.999, step + 1);
-      state.loss_scale = 1.0 / static_cast<double>(rows_ * kTokens * passes);
+      state.scored_tokens = rows_ * kTokens;
+      state.loss_scale = 1.0 / static_cast<double>(state.scored_tokens * passes);
       ops_->set_step_state(state);
       ops_->zero(model_.gradients());
       for (int64_t i = 0; i < passes; ++i, ++pass) {

@@ -119,7 +119,8 @@ class MeanLoss(torch.autograd.Function):
         log_probabilities, targets = context.saved_tensors
         kept = targets >= 0
         d = torch.zeros_like(log_probabilities)
-        d[kept, targets[kept]] = -(d_loss.float() / kept.sum()).to(BF16)
+        count = kept.sum().to(BF16).float()  # a tensor of the logits' type in Loss.cu
+        d[kept, targets[kept]] = -(d_loss.float() / count).to(BF16)
         return d, None
 
 
@@ -141,9 +142,10 @@ def rotate(x, cosines, sines):
 
 
 # count: a multiple of 32, for what is left over torch computes without fused multiply-add.
-def adam_case(count, step, learning_rate, decay, kind):
+def adam_case(count, step, learning_rate, decay, kind, size=1.0):
     w, g, m = (randn(count, spread=2.0) for _ in range(3))
-    v = randn(count, spread=2.0).abs()
+    g, m = g * size, m * size
+    v = (randn(count, spread=2.0) * size * size).abs()
     parameter = torch.nn.Parameter(w.clone())
     parameter.grad = g.clone()
     optimizer = getattr(torch.optim, kind)([parameter], lr=learning_rate, betas=(0.9, 0.999),
@@ -201,6 +203,11 @@ def loss_case(rows, vocabulary, passes):
     (loss / passes).backward()
     return {"rows": rows, "vocabulary": vocabulary, "passes": passes, "inputs": listed(logits),
             "targets": targets.tolist(), "loss": loss.item(), "gradients": listed(leaf.grad)}
+
+
+def sum_case(rows, width, factor):
+    x, f = randn(rows, width), randn(rows, width)
+    return {"rows": rows, "factor": factor, "inputs": listed(x, f), "y": listed(x * factor + f)[0]}
 
 
 def accumulate_case(rows, inputs, outputs):
@@ -291,12 +298,13 @@ def main():
     torch.set_num_threads(1)
     print(json.dumps({
         "adam": [adam_case(416, 1, 1e-3, 0.0, "Adam"), adam_case(416, 7, 3e-3, 0.1, "AdamW"),
-                 adam_case(416, 1000, 5e-4, 0.1, "Adam")],
+                 adam_case(416, 1000, 5e-4, 0.1, "Adam"),
+                 adam_case(416, 7, 3e-3, 0.0, "Adam", size=1e-8)],
         "norm": [norm_case(5, 24, 1, 1e-6, True), norm_case(4, 16, 1 / math.sqrt(3), 1e-6, True),
                  norm_case(4, 24, 1 / math.sqrt(7), 1e-6, False)],
         "rope": [rope_case(9, 2, 8, 10000.0)], "swiglu": [swiglu_case(6, 20)],
-        "loss": [loss_case(8, 13, 1), loss_case(6, 31, 4)],
-        "accumulate": [accumulate_case(5, 6, 7)],
+        "loss": [loss_case(8, 13, 1), loss_case(6, 31, 4), loss_case(804, 3, 3)],
+        "sum": [sum_case(6, 20, 4 ** 0.25)], "accumulate": [accumulate_case(5, 6, 7)],
         "models": [model_case(True), model_case(False)]}))
 
 

@@ -13,8 +13,11 @@ LOSS = "pure bf16: log-probabilities*"
 
 # name, test program, Catch2's filter, file, text that occurs once, what it becomes
 PURE_BF16_MISTAKES = [
-    ("pure bf16: v decays in float", KERNELS, "pure bf16: v never decays*", WEIGHTS,
+    ("pure bf16: v decays in float", KERNELS, UPDATE, WEIGHTS,
      "rounded(v * beta2)", "v * beta2"),
+    ("pure bf16: v is a float", KERNELS, "pure bf16: v never decays*", WEIGHTS,
+     "return rounded(std::fma(second_weight * g, g, rounded(v * beta2)));",
+     "return std::fma(second_weight * g, g, v * beta2);"),
     ("pure bf16: the root is not rounded", KERNELS, UPDATE, WEIGHTS,
      "rounded(std::sqrt(v))", "std::sqrt(v)"),
     ("pure bf16: epsilon under the root's correction", KERNELS, UPDATE, WEIGHTS,
@@ -47,5 +50,12 @@ PURE_BF16_MISTAKES = [
     ("pure bf16: the loss of a pass in full", KERNELS, LOSS, FORWARD,
      "static_cast<double>(rounded(static_cast<float>(scale * sum)))", "scale * sum"),
     ("pure bf16: the scale of the loss in full", KERNELS, LOSS, FORWARD,
-     "rounded(static_cast<float>(state_.loss_scale))", "static_cast<float>(state_.loss_scale)"),
+     "return rounded(weight / rounded(static_cast<float>(count)));",
+     "return weight / rounded(static_cast<float>(count));"),
+    ("pure bf16: the count of targets in full", KERNELS, LOSS, FORWARD,
+     "return rounded(weight / rounded(static_cast<float>(count)));",
+     "return rounded(weight / static_cast<float>(count));"),
+    ("pure bf16: the terms of a sum in full", KERNELS, "pure bf16: a sum with factors*", FORWARD,
+     "rounded(of_a * to_float(one[c])) + rounded(of_b * to_float(other[c]))",
+     "of_a * to_float(one[c]) + of_b * to_float(other[c])"),
 ]
