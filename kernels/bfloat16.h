@@ -27,5 +27,7 @@ constexpr BFloat16 round_to_bfloat16(float x) {
   const auto bits = std::bit_cast<uint32_t>(x);
   return {static_cast<uint16_t>((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16)};
 }
+// The number that is stored, as a float.
+constexpr float rounded(float x) { return to_float(round_to_bfloat16(x)); }
 
 }  // namespace normlab

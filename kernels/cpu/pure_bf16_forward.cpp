@@ -12,8 +12,6 @@ namespace {
 
 constexpr int64_t kGrainRows = 8;
 
-float rounded(float x) { return to_float(round_to_bfloat16(x)); }
-
 const BFloat16* row_of(ConstTensor tensor, int64_t row) {
   return tensor.as<BFloat16>() + row * tensor.row_stride;
 }

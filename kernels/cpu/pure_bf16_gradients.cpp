@@ -9,8 +9,6 @@ namespace {
 
 constexpr int64_t kLine = 16;  // floats; zeros begin on cache lines
 
-float rounded(float x) { return to_float(round_to_bfloat16(x)); }
-
 int64_t floats_of(ConstTensor gradient) {
   return (gradient.elements() + kLine - 1) / kLine * kLine;
 }

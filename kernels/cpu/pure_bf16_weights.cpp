@@ -7,8 +7,6 @@
 namespace normlab {
 namespace {
 
-float rounded(float x) { return to_float(round_to_bfloat16(x)); }
-
 // The scalars of torch's Adam, made in double and taken as floats.
 struct PureAdam {
   float gradient_scale, kept, first_weight, beta2, second_weight, root, epsilon, step_size;

@@ -19,9 +19,7 @@ using namespace normlab::test;
 
 namespace {
 
-float rounded(float number) { return to_float(round_to_bfloat16(number)); }
-
-std::vector<float> rounded(std::vector<float> numbers) {
+std::vector<float> all_rounded(std::vector<float> numbers) {
   for (float& number : numbers) number = rounded(number);
   return numbers;
 }
@@ -98,7 +96,7 @@ TEST_CASE("optimizer in bf16: masters begin as the values and updates too small 
   for (const float number : download_floats(*trained.small.ops, master)) {
     CHECK(number == Approx(0.99).epsilon(1e-5));
   }
-  CHECK(trained.small.values() == rounded(trained.numbers()));
+  CHECK(trained.small.values() == all_rounded(trained.numbers()));
 }
 
 TEST_CASE("optimizer in bf16: masters take over the values that the model has") {
@@ -116,7 +114,7 @@ TEST_CASE("checkpoint: a run in bf16 goes on with all the bits of its masters") 
     const TemporaryFolder folder;
     Trained trained(Precision::bf16, family), again(Precision::bf16, family);
     trained.update(3, 1e-3);
-    CHECK(trained.numbers() != rounded(trained.numbers()));
+    CHECK(trained.numbers() != all_rounded(trained.numbers()));
     save(trained, folder, PrecisionChoice::bf16);
     again.small.model.initialize(99, again.optimizer.masters());
     CheckpointDirectory::load(found_in(folder), again.small.model, again.optimizer);
@@ -134,7 +132,7 @@ TEST_CASE("checkpoint: each precision opens what the other has saved") {
   Trained narrow(Precision::bf16), wide(Precision::fp32);
   // The first weights are the same in full.
   CHECK(narrow.numbers() == wide.numbers());
-  CHECK(narrow.small.values() == rounded(wide.small.values()));
+  CHECK(narrow.small.values() == all_rounded(wide.small.values()));
   narrow.update(3, 1e-3);
   wide.update(3, 2e-3);
   save(narrow, narrow_folder, PrecisionChoice::bf16);
@@ -145,7 +143,7 @@ TEST_CASE("checkpoint: each precision opens what the other has saved") {
   CheckpointDirectory::load(found_in(wide_folder), narrow_again.small.model,
                             narrow_again.optimizer);
   CHECK(narrow_again.numbers() == wide.small.values());
-  CHECK(narrow_again.small.values() == rounded(wide.small.values()));
+  CHECK(narrow_again.small.values() == all_rounded(wide.small.values()));
   const auto moments = [](const Trained& of) {
     return download_floats(*of.small.ops, of.optimizer.second_moment());
   };
@@ -160,7 +158,7 @@ TEST_CASE("weights in bf16: a model without masters reads them rounded and write
   rounding.model.initialize(99);
   write_weights(wide.model, full.path() + "/model.safetensors");
   load_weights(rounding.model, full.path());
-  CHECK(rounding.values() == rounded(wide.values()));
+  CHECK(rounding.values() == all_rounded(wide.values()));
   write_weights(rounding.model, narrow.path() + "/model.safetensors");
   load_weights(wide.model, narrow.path());
   CHECK(wide.values() == rounding.values());

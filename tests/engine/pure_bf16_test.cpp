@@ -11,6 +11,7 @@
 #include "engine/plan.h"
 #include "engine/weights.h"
 #include "tests/golden/bf16_numbers.h"
+#include "tests/golden/named_numbers.h"
 
 using namespace normlab;
 using namespace normlab::test;
@@ -34,19 +35,9 @@ ModelConfig golden_config(bool scaled) {
   return config;
 }
 
-// As number() of make_placements.py.
 std::vector<float> first_numbers(const Parameter& parameter) {
-  int64_t key = 0;
-  for (size_t i = 0; i < parameter.name.size(); ++i) {
-    key += static_cast<int64_t>(i + 1) * parameter.name[i];
-  }
-  std::vector<float> numbers(static_cast<size_t>(parameter.value.elements()));
-  for (size_t i = 0; i < numbers.size(); ++i) {
-    const auto e = static_cast<double>(i);
-    const double wave = std::sin(static_cast<double>(key % 997) + 0.7 * e + 0.013 * e * e);
-    numbers[i] = static_cast<float>(0.4 * wave + (parameter.start != 0 ? 1 : 0));
-  }
-  return numbers;
+  const std::vector<double> numbers = named_numbers(parameter);
+  return {numbers.begin(), numbers.end()};
 }
 
 // Numbers that differ.

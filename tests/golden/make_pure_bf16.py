@@ -303,7 +303,7 @@ def main():
         "norm": [norm_case(5, 24, 1, 1e-6, True), norm_case(4, 16, 1 / math.sqrt(3), 1e-6, True),
                  norm_case(4, 24, 1 / math.sqrt(7), 1e-6, False)],
         "rope": [rope_case(9, 2, 8, 10000.0)], "swiglu": [swiglu_case(6, 20)],
-        "loss": [loss_case(8, 13, 1), loss_case(6, 31, 4), loss_case(804, 3, 3)],
+        "loss": [loss_case(8, 13, 1), loss_case(6, 31, 4), loss_case(266, 3, 3)],
         "sum": [sum_case(6, 20, 4 ** 0.25)], "accumulate": [accumulate_case(5, 6, 7)],
         "models": [model_case(True), model_case(False)]}))
 

@@ -6,6 +6,7 @@
 
 #include "catch.h"
 #include "engine/config_names.h"
+#include "tests/golden/named_numbers.h"
 #include "tests/models/tiny.h"
 
 namespace normlab {
@@ -41,21 +42,6 @@ ModelConfig config_of(const json& described) {
   return config;
 }
 
-// As number() in the script.
-std::vector<double> numbers_of(const Parameter& parameter) {
-  int64_t key = 0;
-  for (size_t i = 0; i < parameter.name.size(); ++i) {
-    key += static_cast<int64_t>(i + 1) * parameter.name[i];
-  }
-  std::vector<double> numbers(static_cast<size_t>(parameter.value.elements()));
-  for (size_t i = 0; i < numbers.size(); ++i) {
-    const auto e = static_cast<double>(i);
-    numbers[i] = 0.4 * std::sin(static_cast<double>(key % 997) + 0.7 * e + 0.013 * e * e) +
-                 (parameter.start != 0 ? 1 : 0);
-  }
-  return numbers;
-}
-
 HostBatch golden_batch() {
   HostBatch host{kBatch, kTokens, {}, {}};
   for (int32_t b = 0; b < kBatch; ++b) {
@@ -86,7 +72,7 @@ class Stream final : public Probe {
 void check_case(Ops& ops, const json& golden, double bound) {
   TinyModel tiny(ops, config_of(golden.at("case")), training(kBatch, kTokens));
   for (const Parameter& parameter : tiny.model.parameters()) {
-    tiny.write(parameter.value, numbers_of(parameter));
+    tiny.write(parameter.value, test::named_numbers(parameter));
   }
   const HostBatch host = golden_batch();
   CHECK(relative_error(tiny.logits(host), golden.at("logits").get<std::vector<double>>()) < bound);
