@@ -114,10 +114,9 @@ TEST_CASE("config: a text is not split where validation is given") {
   const Texts both = {"data.text=a", "data.validation=[b]"};
   CHECK(parse(minimal, both).data.validation_fraction == 0);
   CHECK(complaint(minimal, {both[0], both[1], "data.validation_fraction=0"}) == "");
-  CHECK(
-      complaint(minimal, {both[0], both[1], "data.validation_fraction=0.2"}) ==
-      "command line: data.validation_fraction = 0.2 (data.validation is given, so the text is not "
-      "split). Delete one of the two");
+  CHECK(complaint(minimal, {both[0], both[1], "data.validation_fraction=0.2"}) ==
+        "command line: data.validation_fraction = 0.2 (data.validation is given, so nothing is "
+        "split off for it). Delete one of the two");
 }
 
 TEST_CASE("config: betas, names and integers with underscores are read") {
@@ -169,10 +168,11 @@ TEST_CASE("config: to_yaml writes every known key but those that exclude each ot
                                           ", attention_qk: " + phase + ", attention_v: " + phase +
                                           ", mlp: " + phase + ", final: {start: 6}}"}));
   for (const std::string& key : known_keys()) {
-    if (key == "model.from" || key == "model.size" || key == "data.train" || key == "data.text" ||
-        key == "data.validation" || key == "model.norm.post_layers" ||
-        key.starts_with("model.norm.lns_") || key == "model.norm.branch_init" ||
-        key == "model.norm.slope_init") {
+    if (key == "run.pure_bf16" || key == "model.from" || key == "model.size" ||
+        key == "data.train" || key == "data.text" || key == "data.prompts" ||
+        key.starts_with("data.roles") || key == "data.validation" ||
+        key == "model.norm.post_layers" || key.starts_with("model.norm.lns_") ||
+        key == "model.norm.branch_init" || key == "model.norm.slope_init") {
       continue;
     }
     INFO(key);
