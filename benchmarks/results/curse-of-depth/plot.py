@@ -64,11 +64,11 @@ def draw_training():
         evaluated = [(row["step"], row["validation_loss"]) for row in rows(name)
                      if "validation_loss" in row]
         loss.plot(*zip(*evaluated), color=colour, marker=".", label=label)
-    variance.set(xlabel="step", ylabel="variance of the output", yscale="log")
+    variance.set(xlabel="step", ylabel="variance of the output", yscale="log", ylim=(2e-4, 2))
     loss.set(xlabel="step", ylabel="validation loss, nats per byte")
     for axes in (variance, loss):
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=7)
+        axes.legend(fontsize=7, loc="lower right" if axes is variance else "upper right", ncol=2)
     save(figure, "training.svg")
 
 
