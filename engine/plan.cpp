@@ -1,6 +1,7 @@
 #include "engine/plan.h"
 
 #include <algorithm>
+#include <map>
 #include <thread>
 
 #include "engine/checkpoint.h"
@@ -85,12 +86,17 @@ int64_t rounding_workspace_bytes(const ModelConfig& model, const Workload& workl
   return largest * size_of(DType::f32);
 }
 
-// What Bf16GradientsOps takes beside: the largest gradient of one verb.
+// What Bf16GradientsOps takes beside: the gradients of one verb, the largest. A verb is one of
+// parameters whose names differ in their last word.
 int64_t gradient_room_bytes(const ModelConfig& model) {
-  int64_t largest = 0;
+  constexpr int64_t kLine = 16;  // floats; gradients begin on cache lines
+  std::map<std::string, int64_t> floats;
   for (const Parameter& parameter : make_structure(model).parameters) {
-    largest = std::max(largest, parameter.value.elements());
+    const std::string verb = parameter.name.substr(0, parameter.name.rfind('.'));
+    floats[verb] += (parameter.value.elements() + kLine - 1) / kLine * kLine;
   }
+  int64_t largest = 0;
+  for (const auto& [verb, count] : floats) largest = std::max(largest, count);
   return largest * size_of(DType::f32);
 }
 
@@ -127,7 +133,9 @@ RunPlan plan_run(Config& config) {
   if (run.precision != PrecisionChoice::fp32 && run.device == DeviceChoice::cpu) {
     plan.workspace_bytes += rounding_workspace_bytes(config.model, workload);
   }
-  if (is_pure_bf16(run.precision)) plan.workspace_bytes += gradient_room_bytes(config.model);
+  if (is_pure_bf16(run.precision) && run.precision != PrecisionChoice::pure_bf16_weights) {
+    plan.workspace_bytes += gradient_room_bytes(config.model);
+  }
   plan.total_bytes = plan.weights_bytes + plan.gradients_bytes + plan.optimizer_bytes +
                      plan.activations_bytes + plan.workspace_bytes;
   plan.schedule = removal_schedule(config.norm_removal, config.model.layers);

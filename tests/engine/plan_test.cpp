@@ -8,6 +8,7 @@
 #include "engine/evaluation.h"
 #include "engine/optimizer.h"
 #include "engine/trainer.h"
+#include "kernels/cpu/pure_bf16.h"
 #include "kernels/cpu/rounding_ops.h"
 #include "temporary_folder.h"
 
@@ -32,6 +33,23 @@ class LargestAllocation final : public ForwardingOps {
   std::unique_ptr<Ops> ops_;
   int64_t bytes_ = 0;
 };
+
+// A pass of a new model; what making it has taken is forgotten.
+void run_pass(Ops& ops, const Config& config, LargestAllocation& seen) {
+  const int64_t batch = config.batch.micro_batch, tokens = config.data.sequence_length;
+  Model model(ops, config.model, {batch, tokens, Purpose::training});
+  BatchUploader uploader(ops, batch, tokens);
+  HostBatch host;
+  host.sequences = batch;
+  host.tokens_per_sequence = tokens;
+  host.tokens.resize(static_cast<size_t>(batch * tokens));
+  host.targets.resize(static_cast<size_t>(batch * tokens));
+  host.lengths.resize(static_cast<size_t>(batch));
+  seen.forget();
+  const Batch there = uploader.upload(host, 0, batch);
+  model.forward(there, Pass::training);
+  model.backward(there);
+}
 
 }  // namespace
 
@@ -118,22 +136,36 @@ TEST_CASE("plan: in bf16 on the CPU the workspace holds the float copies of the 
     auto watched = std::make_unique<LargestAllocation>();
     LargestAllocation& seen = *watched;
     RoundingOps ops(std::move(watched), 1);
-    const int64_t batch = config.batch.micro_batch, tokens = config.data.sequence_length;
-    Model model(ops, config.model, {batch, tokens, Purpose::training});
-    BatchUploader uploader(ops, batch, tokens);
-    HostBatch host;
-    host.sequences = batch;
-    host.tokens_per_sequence = tokens;
-    host.tokens.resize(static_cast<size_t>(batch * tokens));
-    host.targets.resize(static_cast<size_t>(batch * tokens));
-    host.lengths.resize(static_cast<size_t>(batch));
-    seen.forget();
-    const Batch there = uploader.upload(host, 0, batch);
-    model.forward(there, Pass::training);
-    model.backward(there);
+    run_pass(ops, config, seen);
     CHECK(planned <= seen.bytes());
     // Copies begin on cache lines.
     CHECK(planned > seen.bytes() - 9 * 64);
+  }
+}
+
+TEST_CASE("plan: in bf16 alone the workspace holds the gradients of the largest verb") {
+  // What is largest: both tables; gate and up; queries, keys and values with their biases.
+  const std::vector<std::vector<std::string>> cases = {
+      {"model.vocabulary=3000", "model.context=500"},
+      {"model.family=llama", "model.feed_forward=900", "model.vocabulary=300"},
+      {"model.family=gpt2", "model.width=128", "model.feed_forward=128", "model.context=256"}};
+  for (std::vector<std::string> overrides : cases) {
+    INFO(overrides.back());
+    const auto workspace = [&](const std::string& level) {
+      std::vector<std::string> all = overrides;
+      all.insert(all.end(), {"run.precision=pure_bf16", "run.pure_bf16=" + level});
+      Config config = parse(minimal, all);
+      return plan_run(config).workspace_bytes;
+    };
+    overrides.emplace_back("run.device=cpu");
+    Config config = parse(minimal, overrides);
+    plan_run(config);
+    auto watched = std::make_unique<LargestAllocation>(make_ops(Device::cpu, Precision::bf16, 1));
+    LargestAllocation& seen = *watched;
+    Bf16GradientsOps ops(std::move(watched), 1);
+    run_pass(ops, config, seen);
+    CHECK(workspace("gradients") - workspace("weights") == seen.bytes());
+    CHECK(workspace("forward") == workspace("gradients"));
   }
 }
 
