@@ -247,7 +247,7 @@ MUTANTS = [
         "engine/stored_numbers.cpp", "+ 0xfff + (magnitude >> 13 & 1)", "+ 0x1000"),
     one("bf16: a checkpoint holds the rounded weights", ENGINE, "checkpoint: a run in bf16*",
         "engine/checkpoint.cpp", '"/model.safetensors", optimizer.masters()',
-        '"/model.safetensors"'),
+        '"/model.safetensors", Tensor{}'),
     one("bf16: loaded masters leave the values alone", ENGINE, "checkpoint: a run in bf16*",
         "engine/weights.cpp",
         "if (masters) model.ops().round_weights(model.values(), masters);", ""),
