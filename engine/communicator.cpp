@@ -1,13 +1,47 @@
 #include "engine/communicator.h"
 
+#include <algorithm>
+
 namespace normlab {
+
+OwnPart own_part(int64_t n, int rank, int ranks) {
+  constexpr int64_t kMultiple = 64;
+  const int64_t each = n / ranks / kMultiple * kMultiple;
+  return {rank * each, rank == ranks - 1 ? n : (rank + 1) * each};
+}
+
+Communicator::Communicator(JobPlace place, double timeout_seconds)
+    : place_(std::move(place)),
+      timeout_seconds_(timeout_seconds),
+      ledger_(place_.rank, place_.ranks) {}
+
+bool Communicator::any(bool value) {
+  const std::vector<uint64_t> all = gather(value ? 1 : 0);
+  return std::any_of(all.begin(), all.end(), [](uint64_t one) { return one != 0; });
+}
+
+bool Communicator::all_equal(uint64_t value) {
+  const std::vector<uint64_t> all = gather(value);
+  return std::all_of(all.begin(), all.end(), [value](uint64_t one) { return one == value; });
+}
+
 namespace {
 
 class LocalCommunicator final : public Communicator {
  public:
-  int rank() const override { return 0; }
-  int ranks() const override { return 1; }
-  void sum(Ops&, Tensor, Stream) override {}
+  LocalCommunicator() : Communicator(JobPlace{}, 0) {}
+  std::string description() const override { return "none (a job of one rank)"; }
+  void attach(Ops&) override {}
+  void sum(Tensor) override {}
+  void sum_parts(Tensor) override {}
+  void gather_parts(Tensor) override {}
+  void send(ConstTensor, int) override {}
+  void receive(Tensor, int) override {}
+  void broadcast(Tensor, int) override {}
+  void join() override {}
+  void sum(std::span<double>) override {}
+  std::vector<uint64_t> gather(uint64_t value) override { return {value}; }
+  [[noreturn]] void end_job(int exit_code) override { std::exit(exit_code); }
 };
 
 }  // namespace

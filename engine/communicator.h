@@ -1,22 +1,85 @@
 // Communicator: what the ranks of a job say to each other.
+//
+// Every rank calls the same verbs in the same order. What cannot be said, because a rank has died,
+// has stopped or is doing something else, ends in an Error of kind communication within
+// `timeout_seconds`; its text says what each rank was doing (JobLedger).
 #pragma once
 
+#include <cstdint>
 #include <memory>
+#include <span>
+#include <string>
+#include <vector>
 
+#include "engine/job_ledger.h"
+#include "engine/job_place.h"
 #include "kernels/ops.h"
 
 namespace normlab {
 
+// Elements [begin, end) of n that belong to a rank: equal numbers, multiples of 64, the rest to the
+// last. What sum_parts leaves with it, what gather_parts takes from it.
+struct OwnPart {
+  int64_t begin = 0;
+  int64_t end = 0;
+};
+OwnPart own_part(int64_t n, int rank, int ranks);
+
 class Communicator {
  public:
+  Communicator(JobPlace place, double timeout_seconds);
   virtual ~Communicator() = default;
-  virtual int rank() const = 0;
-  virtual int ranks() const = 0;
-  // tensor = Σ over ranks, the same bits on all. Enqueues on `stream`, after what it holds.
-  virtual void sum(Ops& ops, Tensor tensor, Stream stream) = 0;
+  Communicator(const Communicator&) = delete;
+  Communicator& operator=(const Communicator&) = delete;
+
+  const JobPlace& place() const { return place_; }
+  int rank() const { return place_.rank; }
+  int ranks() const { return place_.ranks; }
+  bool is_first() const { return place_.rank == 0; }
+  double timeout_seconds() const { return timeout_seconds_; }
+  // What carries the data: "MPI (Open MPI 4.1.4)".
+  virtual std::string description() const = 0;
+  JobLedger& ledger() { return ledger_; }
+
+  // --- Tensors (1,n) of the device that `attach` names, contiguous. Each verb enqueues, after what
+  // the compute stream holds now, and beside what comes on it later; the tensor is in use until
+  // join(), which makes the compute stream wait.
+  virtual void attach(Ops& ops) = 0;
+  // tensor = Σ over ranks, the same bits on all. f32 or f64.
+  virtual void sum(Tensor tensor) = 0;
+  // The same for this rank's own part; the other parts are lost. f32
+  virtual void sum_parts(Tensor tensor) = 0;
+  // Every rank's own part comes to all. Any type.
+  virtual void gather_parts(Tensor tensor) = 0;
+  // From one rank to one other, or to all others. Any type.
+  virtual void send(ConstTensor tensor, int to) = 0;
+  virtual void receive(Tensor tensor, int from) = 0;
+  virtual void broadcast(Tensor tensor, int from) = 0;
+  virtual void join() = 0;
+
+  // --- Values of the host. They wait.
+  // values = Σ over ranks; the order of the sum is not said: exact where all but one are zero.
+  virtual void sum(std::span<double> values) = 0;
+  // What each rank says, by rank.
+  virtual std::vector<uint64_t> gather(uint64_t value) = 0;
+  bool any(bool value);
+  bool all_equal(uint64_t value);
+
+  // Ends the whole job: the other ranks are stopped, mpirun's exit code is this.
+  [[noreturn]] virtual void end_job(int exit_code) = 0;
+
+ private:
+  JobPlace place_;
+  double timeout_seconds_;
+  JobLedger ledger_;
 };
 
-// The job of one rank.
+// MPI between ranks on CPUs; nothing in a job of one. Throws an input Error where the build has not
+// what the job needs.
+std::unique_ptr<Communicator> make_communicator(const JobPlace& place, double timeout_seconds);
+// A job of one.
 std::unique_ptr<Communicator> make_local_communicator();
+// One line for --version.
+std::string mpi_status();
 
 }  // namespace normlab

@@ -1,0 +1,31 @@
+// JobPlace: which of a job's processes this one is.
+#pragma once
+
+#include <functional>
+#include <string>
+
+namespace normlab {
+
+struct JobPlace {
+  int rank = 0;
+  int ranks = 1;
+  int local_rank = 0;   // among the ranks of this machine
+  int local_ranks = 1;  // 0: not said
+  std::string said_by;  // "mpirun", "PMI", "Slurm", "torchrun's variables"; "" for a job of one
+};
+
+// The value of an environment variable, or null.
+using Environment = std::function<const char*(const char* name)>;
+
+// From the variables of whoever started the process: torchrun's (RANK, WORLD_SIZE, LOCAL_RANK,
+// LOCAL_WORLD_SIZE), then Open MPI's, then PMI's (MPICH, Intel MPI), then Slurm's. None: a job of
+// one. Throws an input Error where two of them contradict each other, or one is no number.
+JobPlace find_job_place(const Environment& environment);
+// The same from this process's environment.
+JobPlace find_job_place();
+
+// Threads of a rank where the configuration leaves them to us: its part of the machine's cores, at
+// least one.
+int threads_of_rank(const JobPlace& place, int cores);
+
+}  // namespace normlab
