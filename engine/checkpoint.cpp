@@ -189,8 +189,9 @@ bool has_checkpoints(const std::string& run_directory) {
   return !list(run_directory + "/checkpoints").empty();
 }
 
-CheckpointDirectory::CheckpointDirectory(const std::string& run_directory)
+CheckpointDirectory::CheckpointDirectory(const std::string& run_directory, Holder holder)
     : path_(run_directory + "/checkpoints") {
+  if (holder == Holder::other_rank) return;
   require_writable_directory(path_);
   try {
     tidy(path_);

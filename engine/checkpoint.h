@@ -9,6 +9,7 @@
 #include "engine/checkpoint_state.h"
 #include "engine/hugging_face.h"
 #include "engine/optimizer.h"
+#include "engine/run_directory.h"
 #include "models/model.h"
 
 namespace normlab {
@@ -20,9 +21,9 @@ namespace normlab {
 // of every file, its own content included).
 class CheckpointDirectory {
  public:
-  // RUN/checkpoints; made where it is not there. Removes what a killed process left half written,
-  // and puts back what it was about to replace.
-  explicit CheckpointDirectory(const std::string& run_directory);
+  // RUN/checkpoints. As the first rank: made where it is not there; removes what a killed process
+  // left half written, and puts back what it was about to replace.
+  CheckpointDirectory(const std::string& run_directory, Holder holder);
 
   // Writes step-00000100 beside, syncs, renames; then removes all but the newest `keep` up to this
   // step. Throws an Error that names path and reason.

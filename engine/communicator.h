@@ -65,8 +65,9 @@ class Communicator {
   bool any(bool value);
   bool all_equal(uint64_t value);
 
-  // Ends the whole job: the other ranks are stopped, mpirun's exit code is this.
-  [[noreturn]] virtual void end_job(int exit_code) = 0;
+  // Ends the whole job, this process with it: the other ranks are stopped, mpirun's exit code is
+  // this.
+  virtual void end_job(int exit_code) = 0;
 
  private:
   JobPlace place_;

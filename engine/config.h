@@ -124,6 +124,8 @@ struct ParallelConfig {
   // One gradient for each of `shards` parts of the batch, summed in a tree.
   bool reproducible = false;
   int64_t shards = 8;
+  // What a rank waits for the others before it ends the job; longer than the longest checkpoint.
+  double timeout_seconds = 600;
 };
 
 struct GuardConfig {

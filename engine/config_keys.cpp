@@ -47,7 +47,7 @@ constexpr std::pair<const char*, const char*> known_sections[] = {
      "auxiliary_target"},
     {"evaluation", "every tokens reference_batch"},
     {"checkpoint", "every keep"},
-    {"parallel", "reproducible shards"},
+    {"parallel", "reproducible shards timeout_seconds"},
     {"diagnostics", "every"},
     {"guard", "nonfinite_steps"},
 };

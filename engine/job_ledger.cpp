@@ -37,7 +37,15 @@ JobLedger::JobLedger(int rank, int ranks) : rank_(rank), ranks_(ranks) {
 }
 
 JobLedger::~JobLedger() {
-  if (file_ >= 0) close(file_);
+  if (file_ >= 0) ::close(file_);
+}
+
+void JobLedger::close() {
+  if (file_ < 0) return;
+  ::close(file_);
+  file_ = -1;
+  unlink(path_of(rank_).c_str());
+  rmdir(directory_.c_str());  // where this was the last
 }
 
 std::string JobLedger::path_of(int rank) const {

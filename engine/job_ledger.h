@@ -20,6 +20,9 @@ class JobLedger {
   // Until then the ledger is this process's alone. Throws Error where it cannot be written.
   void keep_in(const std::string& directory);
 
+  // Takes this rank's file away: the job has ended well.
+  void close();
+
   // "the gradients of step 12". For what comes next, whatever it is.
   void set_work(const std::string& work);
   // This rank begins an operation with others: "sum of 1,024 numbers".

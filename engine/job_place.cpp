@@ -101,8 +101,8 @@ JobPlace find_job_place() {
   return find_job_place([](const char* name) -> const char* { return std::getenv(name); });
 }
 
-int threads_of_rank(const JobPlace& place, int cores) {
-  return std::max(1, cores / std::max(1, place.local_ranks));
+int threads_of_rank(const JobPlace& place, int cores, int allowed) {
+  return std::max(1, std::min(allowed, cores / std::max(1, place.local_ranks)));
 }
 
 }  // namespace normlab

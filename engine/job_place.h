@@ -24,8 +24,8 @@ JobPlace find_job_place(const Environment& environment);
 // The same from this process's environment.
 JobPlace find_job_place();
 
-// Threads of a rank where the configuration leaves them to us: its part of the machine's cores, at
-// least one.
-int threads_of_rank(const JobPlace& place, int cores);
+// Threads of a rank where the configuration leaves them open: its part of the machine's cores, but
+// no more than it is bound to (`allowed`: mpirun binds ranks to cores), and at least one.
+int threads_of_rank(const JobPlace& place, int cores, int allowed);
 
 }  // namespace normlab

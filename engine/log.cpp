@@ -16,6 +16,7 @@ namespace normlab {
 bool stderr_is_terminal() { return isatty(STDERR_FILENO) == 1; }
 
 void Log::open(const std::string& path) {
+  if (silent_) return;
   file_.open(path, std::ios::app);
   if (file_.is_open()) return;
   throw Error(path + ": cannot be written (" + std::strerror(errno) +
@@ -29,6 +30,7 @@ void Log::clear_live_line() {
 }
 
 void Log::say(const std::string& line) {
+  if (silent_) return;
   clear_live_line();
   std::cerr << line << "\n" << std::flush;
   note(line);
@@ -43,6 +45,7 @@ void Log::note(const std::string& line) {
 }
 
 void Log::progress(const std::string& line, Weight weight) {
+  if (silent_) return;
   const auto now = std::chrono::steady_clock::now();
   if (weight == Weight::important) note(line);
   if (terminal_) {

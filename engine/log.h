@@ -12,6 +12,8 @@ namespace normlab {
 class Log {
  public:
   explicit Log(bool terminal) : terminal_(terminal) {}
+  // Says nothing from now on, and writes nothing: of a rank that is not the first.
+  void silence() { silent_ = true; }
   // Throws an Error where the file cannot be opened to append.
   void open(const std::string& path);
   void say(const std::string& line);
@@ -27,6 +29,7 @@ class Log {
   void clear_live_line();
 
   bool terminal_;
+  bool silent_ = false;
   bool live_ = false;
   std::chrono::steady_clock::time_point last_{};
   std::ofstream file_;

@@ -153,7 +153,7 @@ std::vector<RemovalEvent> NormRemoval::begin_step(int64_t step) {
   set_states(step + 1);
   tracks_ = std::any_of(sites_.begin(), sites_.end(),
                         [&](const Site& site) { return step < site.tracks_until; });
-  if (tracks_) model_.zero_norm_stds();
+  model_.zero_norm_stds();
   std::vector<RemovalEvent> events = removal_schedule(config_, model_.config().layers);
   std::erase_if(events, [&](const RemovalEvent& event) { return event.step != step; });
   return events;

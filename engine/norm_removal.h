@@ -43,6 +43,8 @@ class NormRemoval {
   std::vector<RemovalEvent> begin_step(int64_t step);
   // After forward of each pass: its stds count.
   void add(const Batch& batch);
+  // Whether the stds of this update count.
+  bool tracks() const { return tracks_; }
   // Of an update that was begun and came to nothing: gates as after `step` updates.
   void cancel_step(int64_t step);
   // After a successful update number `step`, whose global batch had so many tokens: σ moves.

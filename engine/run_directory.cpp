@@ -19,9 +19,8 @@ bool untouched(const std::string& path) {
   return true;
 }
 
-}  // namespace
-
-RunDirectory::Prepared::Prepared(const std::string& path, Start start) try {
+// Before the lock file appears.
+void prepare(const std::string& path, Start start) try {
   require_writable_directory(path);
   if (untouched(path)) return;
   if (start == Start::fresh) {
@@ -40,12 +39,15 @@ RunDirectory::Prepared::Prepared(const std::string& path, Start start) try {
                     "). Change its permissions or choose another run.directory");
 }
 
-RunDirectory::RunDirectory(const Config& config, Start start)
+}  // namespace
+
+RunDirectory::RunDirectory(const Config& config, Start start, Holder holder)
     : path_(config.run.directory),
       yaml_(to_yaml(config)),
-      configuration_hash_(hexadecimal(hash_text(identity(yaml_)))),
-      prepared_(path_, start),
-      lock_(path_) {
+      configuration_hash_(hexadecimal(hash_text(identity(yaml_)))) {
+  if (holder == Holder::other_rank) return;
+  prepare(path_, start);
+  lock_.emplace(path_);
   const std::string kept = path_ + "/config.yaml";
   if (!fs::exists(kept)) return;
   const std::vector<std::string> changed = differences(read_file(kept), yaml_);
@@ -58,6 +60,8 @@ RunDirectory::RunDirectory(const Config& config, Start start)
                     path_ + " in another run.directory");
 }
 
-void RunDirectory::keep() const { write_file_atomically(path_ + "/config.yaml", yaml_); }
+void RunDirectory::keep() const {
+  if (lock_) write_file_atomically(path_ + "/config.yaml", yaml_);
+}
 
 }  // namespace normlab

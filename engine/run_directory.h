@@ -1,6 +1,7 @@
-// RunDirectory: the place of one run, belonging to one configuration and one process.
+// RunDirectory: the place of one run, belonging to one configuration and one job.
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "engine/config.h"
@@ -13,27 +14,27 @@ enum class Start {
   fresh,  // refuse a directory that is not empty
 };
 
+// The first rank of a job holds its directory; the others only know where it is.
+enum class Holder { first_rank, other_rank };
+
 class RunDirectory {
  public:
-  // Makes it, locks it, and holds its config.yaml against `config`. Throws an input Error where it is
+  // As the first rank: makes it, locks it, and holds its config.yaml against `config`. Throws an input Error where it is
   // in use, not writable, not a run's, or of another configuration (naming each key that differs).
-  RunDirectory(const Config& config, Start start);
+  RunDirectory(const Config& config, Start start, Holder holder);
 
   const std::string& path() const { return path_; }
-  // Writes config.yaml; the directory is this configuration's from now on.
+  Holder holder() const { return lock_ ? Holder::first_rank : Holder::other_rank; }
+  // The first rank writes config.yaml; the directory is this configuration's from now on.
   void keep() const;
   // Of all that may not change between a run and its continuation; hexadecimal.
   const std::string& configuration_hash() const { return configuration_hash_; }
 
  private:
-  struct Prepared {
-    Prepared(const std::string& path, Start start);
-  };
   std::string path_;
   std::string yaml_;
   std::string configuration_hash_;
-  Prepared prepared_;  // before the lock file appears
-  DirectoryLock lock_;
+  std::optional<DirectoryLock> lock_;  // of the first rank
 };
 
 }  // namespace normlab

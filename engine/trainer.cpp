@@ -6,6 +6,8 @@
 
 #include "engine/config_names.h"
 #include "engine/device.h"
+#include "engine/hash.h"
+#include "engine/ranks.h"
 #include "engine/resume.h"
 #include "engine/schedule.h"
 #include "engine/stop_request.h"
@@ -68,17 +70,23 @@ ReadProgress reading_progress(Log& log) {
 
 }  // namespace
 
-Trainer::Trainer(Config config, Start start, Log& log)
+Trainer::Trainer(Config config, Start start, Log& log, Communicator& communicator)
     : config_(std::move(config)),
       log_(log),
-      communicator_(make_local_communicator()),
-      ops_(make_device(config_.run)),
+      communicator_(communicator),
+      ops_(make_device(run_of_rank(config_.run, communicator.place()))),
       corpus_(open_corpus(config_, reading_progress(log_))),
       starting_weights_(complete_config(config_, corpus_, log_)),
-      directory_(config_, start),
-      checkpoints_(directory_.path()) {
+      directory_(config_, start, communicator.is_first() ? Holder::first_rank : Holder::other_rank),
+      checkpoints_(directory_.path(), directory_.holder()) {
   log_.open(directory_.path() + "/log.txt");
+  communicator_.attach(*ops_);
+  begin_ledger(communicator_, directory_.path());
   const auto found = find_checkpoint();
+  check_agreement(communicator_, hash_text(directory_.configuration_hash()), "the configuration");
+  check_agreement(communicator_, data_identity(corpus_).corpus_hash, "the training data");
+  check_agreement(communicator_, found ? static_cast<uint64_t>(found->state.step) : ~uint64_t{0},
+                  "the newest checkpoint");
   make_model();
   start_or_resume(found);
 }
@@ -91,7 +99,7 @@ void Trainer::make_model() {
   removal_ = std::make_unique<NormRemoval>(*model_, config_.norm_removal,
                                            corpus_.train.description().end_of_text);
   stream_ = std::make_unique<TokenStream>(corpus_.train, training_stream(config_));
-  gradient_ = std::make_unique<StepGradient>(*model_, config_, *communicator_, *removal_);
+  gradient_ = std::make_unique<StepGradient>(*model_, config_, communicator_, *removal_);
 }
 
 std::optional<CheckpointDirectory::Found> Trainer::find_checkpoint() {
@@ -129,19 +137,22 @@ void Trainer::start_or_resume(const std::optional<CheckpointDirectory::Found>& f
   for (const std::string& warning : warnings) log_.warn(warning);
   state_.data = data_identity(corpus_);
   first_step_ = state_.step;
-  metrics_ = std::make_unique<Metrics>(directory_.path(), state_.step, state_.data_position);
+  if (communicator_.is_first()) {
+    metrics_ = std::make_unique<Metrics>(directory_.path(), state_.step, state_.data_position);
+  }
   const PrecisionChoice precision = resolve_device(config_.run).precision;
   log_.say("device: " + ops_->device_name() +
            "; precision: " + name_of(precision, precision_names) +
            "; parameters: " + count_text(parameter_count(config_.model)) +
            "; training tokens: " + count_text(corpus_.train.size()) + "; " +
            count_text(config_.batch.tokens_per_step) + " tokens a step");
+  if (communicator_.ranks() > 1) log_.say(ranks_text(communicator_, config_.run));
   for (const std::string& warning : removal_warnings(config_)) log_.warn(warning);
   for (const std::string& warning : prompt_warnings(config_, corpus_)) log_.warn(warning);
   if (!found) return;
   log_.say("going on from " + found->path);
   for (const std::string& warning : resume_warnings(*found, precision)) log_.warn(warning);
-  metrics_->write_event(state_.step, "resume", found->path);
+  if (metrics_) metrics_->write_event(state_.step, "resume", found->path);
 }
 
 StepState Trainer::step_state(const HostBatch& batch) const {
@@ -191,7 +202,7 @@ void Trainer::record_removals(const StepOutcome& step) {
   for (const RemovalEvent& event : step.events) {
     for (const NormRecord& norm : removal_->records()) {
       if (norm.role != event.role || norm.layer != event.layer) continue;
-      metrics_->write_removal(event, norm.state.sigma);
+      if (metrics_) metrics_->write_removal(event, norm.state.sigma);
       log_.say("step " + std::to_string(event.step) + ": " + place_of(norm) +
                what_happens(event.kind) + ", std " + fixed(norm.state.sigma, 4));
     }
@@ -205,7 +216,7 @@ void Trainer::skip_step(const StepOutcome& step) {
                            fixed(step.result.gradient_norm, 4) + " (" +
                            std::to_string(state_.skipped_in_row) + " in a row)";
   log_.warn(text);
-  metrics_->write_skipped_step(state_.step + 1, state_.data_position, text);
+  if (metrics_) metrics_->write_skipped_step(state_.step + 1, state_.data_position, text);
   if (state_.skipped_in_row < config_.guard.nonfinite_steps) return;
   throw Error(
       ErrorKind::diverged,
@@ -242,7 +253,8 @@ bool Trainer::evaluate_now() {
   options.most_tokens = config_.evaluation.tokens;
   options.mask_eot_targets = config_.data.mask_eot_targets;
   options.reference_batch = config_.evaluation.reference_batch;
-  options.should_stop = stop_requested;
+  // Ranks stop together, between steps.
+  if (communicator_.ranks() == 1) options.should_stop = stop_requested;
   std::map<std::string, double> losses, ppl_cod;
   for (const auto& [name, tokens] : corpus_.validation) {
     options.packing = packing_of(tokens.description(), training_stream(config_).packing);
@@ -266,6 +278,14 @@ bool Trainer::evaluate_now() {
 
 void Trainer::save() {
   if (saved_step_ == state_.step) return;
+  check_replicas(*model_, communicator_, state_.step);
+  communicator_.ledger().set_work("saving step " + std::to_string(state_.step));
+  if (communicator_.is_first()) write_checkpoint();
+  saved_step_ = state_.step;
+  communicator_.all_equal(0);  // nobody goes on, or ends, before it is there
+}
+
+void Trainer::write_checkpoint() {
   metrics_->sync();  // first: no checkpoint without the rows that led to it
   state_.configuration_hash = directory_.configuration_hash();
   state_.norms = removal_->records();
@@ -280,7 +300,6 @@ void Trainer::save() {
   description.norms = norms_not_live(*model_);
   use_tokenizer(description, tokenizer_);
   checkpoints_.save(*model_, *optimizer_, state_, description, config_.checkpoint.keep);
-  saved_step_ = state_.step;
 }
 
 bool Trainer::evaluation_due() const {
@@ -290,8 +309,9 @@ bool Trainer::evaluation_due() const {
 }
 
 bool Trainer::make_up_for_evaluation() {
-  if (!evaluation_due() || metrics_->evaluated()) return true;
+  if (!communicator_.any(evaluation_due() && metrics_ && !metrics_->evaluated())) return true;
   if (!evaluate_now()) return false;
+  if (!metrics_) return true;
   metrics_->write_validation(
       {.step = state_.step, .validation_loss = validation_loss_, .ppl_cod = ppl_cod_});
   return true;
@@ -317,21 +337,28 @@ void Trainer::after_step(const StepOutcome& step, double seconds) {
     row.ppl_cod = ppl_cod_;
   }
   if (config_.norm_removal.auxiliary_loss_weight > 0) row.auxiliary_loss = step.result.std_loss;
-  metrics_->write(row);
+  if (metrics_) metrics_->write(row);
   show_progress(step, evaluated || last);
   if (last || (every > 0 && state_.step % every == 0)) save();
 }
 
+bool Trainer::stop_agreed() {
+  return communicator_.ranks() == 1 ? stop_requested() : communicator_.any(stop_requested());
+}
+
 Outcome Trainer::stop() {
   save();
-  log_.say("stopped by " + stop_signal_name() + " at step " + std::to_string(state_.step) +
+  const std::string signal = stop_requested() ? stop_signal_name() : "a signal to another rank";
+  log_.say("stopped by " + signal + " at step " + std::to_string(state_.step) +
            ", saved; run the same command again to go on");
   return Outcome::stopped;
 }
 
 Outcome Trainer::run() {
   try {
-    return run_to_end();
+    const Outcome outcome = run_to_end();
+    communicator_.ledger().close();
+    return outcome;
   } catch (const std::exception& error) {
     log_.note(std::string("ended by an error: ") + error.what());  // main() says it on stderr
     throw;
@@ -346,7 +373,8 @@ Outcome Trainer::run_to_end() {
   if (!make_up_for_evaluation()) return stop();
   while (state_.step < config_.schedule.stop_step) {
     const double begin = now_seconds();
-    if (stop_requested()) return stop();
+    communicator_.ledger().set_work("step " + std::to_string(state_.step + 1));
+    if (stop_agreed()) return stop();
     const StepOutcome step = train_step();
     if (step.interrupted) return stop();
     const double seconds = now_seconds() - begin;
@@ -364,7 +392,7 @@ Outcome Trainer::run_to_end() {
     after_step(step, seconds);
   }
   save();
-  checkpoints_.verify_saved(state_.step);
+  if (communicator_.is_first()) checkpoints_.verify_saved(state_.step);
   if (validation_loss_.empty() && !corpus_.validation.empty() && !evaluate_now()) return stop();
   std::string line = "finished at step " + std::to_string(state_.step);
   for (const auto& [name, loss] : validation_loss_) line += ", " + name + " loss " + fixed(loss, 4);

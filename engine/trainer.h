@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/checkpoint.h"
+#include "engine/communicator.h"
 #include "engine/config.h"
 #include "engine/corpus.h"
 #include "engine/log.h"
@@ -26,8 +27,9 @@ enum class Outcome {
 class Trainer {
  public:
   // Locks the run directory, opens the data, makes the model, and loads the newest good checkpoint
-  // or initialises. model.vocabulary may be 0: then the data decide. Throws Error.
-  Trainer(Config config, Start start, Log& log);
+  // or initialises. model.vocabulary may be 0: then the data decide. Throws Error. Every rank of
+  // the job makes one; the first writes what there is to write.
+  Trainer(Config config, Start start, Log& log, Communicator& communicator);
   ~Trainer();
 
   Outcome run();
@@ -57,15 +59,17 @@ class Trainer {
   // The evaluation of the step that the run goes on from, where a stop cut it short.
   bool make_up_for_evaluation();
   Outcome run_to_end();
+  bool stop_agreed();  // among the ranks
   Outcome stop();
   void save();
+  void write_checkpoint();
   void skip_step(const StepOutcome& step);
   void record_removals(const StepOutcome& step);
   void show_progress(const StepOutcome& step, bool important);
 
   Config config_;
   Log& log_;
-  std::unique_ptr<Communicator> communicator_;
+  Communicator& communicator_;
   std::unique_ptr<Ops> ops_;
   RunCorpus corpus_;
   std::string starting_weights_;  // directory of model.from, for a new start
@@ -77,7 +81,7 @@ class Trainer {
   std::unique_ptr<Optimizer> optimizer_;
   std::unique_ptr<NormRemoval> removal_;
   std::unique_ptr<StepGradient> gradient_;
-  std::unique_ptr<Metrics> metrics_;
+  std::unique_ptr<Metrics> metrics_;  // of the first rank
 
   TokenizerFiles tokenizer_;  // for the checkpoints
   TrainingState state_;

@@ -3,6 +3,7 @@
 #include <thread>
 
 #include "build_info.h"
+#include "engine/communicator.h"
 #include "kernels/ops.h"
 
 namespace normlab {
@@ -12,8 +13,8 @@ std::string code_version() { return std::string(kVersion) + " (" + kCommit + ")"
 std::string version_text(const std::string& program) {
   return program + " of normlab " + code_version() + "\ncompiler: " + kCompiler +
          "\nCPU: " + std::to_string(std::thread::hardware_concurrency()) + " cores; products by " +
-         kGemmLibrary + "\nCUDA: " + cuda_status() +
-         "\nMPI, NCCL: not part of this version; a job has one rank";
+         kGemmLibrary + "\nCUDA: " + cuda_status() + "\nMPI: " + mpi_status() +
+         "\nNCCL: not part of this version";
 }
 
 }  // namespace normlab

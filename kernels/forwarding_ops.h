@@ -126,6 +126,7 @@ class ForwardingOps : public Ops {
   }
   void zero_loss() override { ops_.zero_loss(); }
   void add_loss(ConstTensor losses) override { ops_.add_loss(losses); }
+  Tensor step_losses() override { return ops_.step_losses(); }
   void sum_of_squares(Tensor partials, ConstTensor gradient) override {
     ops_.sum_of_squares(partials, gradient);
   }

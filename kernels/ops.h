@@ -303,6 +303,8 @@ class Ops {
   virtual void zero_loss() = 0;
   // The step's loss += StepState.loss_scale · Σ losses, in a fixed order.
   virtual void add_loss(ConstTensor losses) = 0;
+  // (1,2) f64, the step's loss and std_loss themselves, on the device.
+  virtual Tensor step_losses() = 0;
 
   // --- Update. Flat tensors (1,n), contiguous
   // Elements of a gradient whose squares make one partial sum: fixed, so that the norm has the same

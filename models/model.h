@@ -80,6 +80,8 @@ class Model {
   void zero_norm_stds();
   void add_norm_stds(const Batch& batch);
   std::vector<NormStdSums> download_norm_stds();
+  // (sites, 2) f64, those sums themselves, on the device.
+  Tensor norm_std_sums() const { return structure_.std_sums; }
   // backward adds the auxiliary loss, of the final norm's input, times StepState.std_loss_scale.
   void set_std_loss(const std::optional<StdLoss>& settings);
 

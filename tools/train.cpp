@@ -1,10 +1,13 @@
 // train CONFIG.yaml: a run from its configuration to its last checkpoint.
+#include <chrono>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "engine/config.h"
 #include "engine/config_names.h"
 #include "engine/log.h"
 #include "engine/plan.h"
+#include "engine/ranks.h"
 #include "engine/stop_request.h"
 #include "engine/trainer.h"
 #include "engine/yaml_tree.h"
@@ -102,6 +105,32 @@ void print_plan(const RunPlan& plan, const Config& config) {
   print_schedule(plan.schedule);
 }
 
+int train_model(const Options& options, const Config& config, Communicator& communicator) {
+  Log log(stderr_is_terminal());
+  if (!communicator.is_first()) log.silence();
+  check_ranks(config, communicator);
+  Trainer trainer(config, options.fresh ? Start::fresh : Start::go_on, log, communicator);
+  switch (trainer.run()) {
+    case Outcome::finished:
+      return kExitDone;
+    case Outcome::stopped:
+      return kExitStopped;
+  }
+  return kExitFailed;
+}
+
+// The same mistake is mostly made by all ranks: the first one says it, and ends the job before the
+// others say it again.
+int end_job(Communicator& communicator, const std::string& problem, int exit_code) {
+  constexpr std::chrono::seconds kLetTheFirst{1};
+  if (!communicator.is_first()) std::this_thread::sleep_for(kLetTheFirst);
+  const std::string who =
+      communicator.is_first() ? "" : "rank " + std::to_string(communicator.rank()) + ": ";
+  std::cerr << "train: " + who + problem + "\n" << std::flush;
+  communicator.end_job(exit_code);
+  return exit_code;
+}
+
 int train(const Options& options) {
   catch_stop_signals();
   Config config = load_config(options.config, options.overrides);
@@ -112,15 +141,15 @@ int train(const Options& options) {
     return kExitDone;
   }
   if (options.json) throw input_error("--json (goes with --dry-run). Metrics are in metrics.jsonl");
-  Log log(stderr_is_terminal());
-  Trainer trainer(config, options.fresh ? Start::fresh : Start::go_on, log);
-  switch (trainer.run()) {
-    case Outcome::finished:
-      return kExitDone;
-    case Outcome::stopped:
-      return kExitStopped;
+  const auto communicator = make_communicator(find_job_place(), config.parallel.timeout_seconds);
+  if (communicator->ranks() == 1) return train_model(options, config, *communicator);
+  try {
+    return train_model(options, config, *communicator);
+  } catch (const Error& error) {
+    return end_job(*communicator, error.what(), exit_code(error.kind()));
+  } catch (const std::exception& error) {
+    return end_job(*communicator, error.what(), kExitFailed);
   }
-  return kExitFailed;
 }
 
 }  // namespace

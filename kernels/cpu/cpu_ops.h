@@ -99,8 +99,11 @@ class CpuOps final : public Ops {
 
   void cross_entropy_forward(Tensor losses, ConstTensor logits, ConstTensor targets) override;
   void cross_entropy_backward(Tensor losses, Tensor logits, ConstTensor targets) override;
-  void zero_loss() override { loss_ = std_loss_ = 0; }
+  void zero_loss() override { losses_ = {}; }
   void add_loss(ConstTensor losses) override;
+  Tensor step_losses() override {
+    return Tensor(reinterpret_cast<std::byte*>(&losses_), DType::f64, {1, 2});
+  }
 
   void sum_of_squares(Tensor partials, ConstTensor gradient) override;
   void finish_gradient(ConstTensor partials) override;
@@ -125,8 +128,10 @@ class CpuOps final : public Ops {
 
   int threads_;
   StepState state_;
-  double loss_ = 0;
-  double std_loss_ = 0;
+  struct {
+    double loss = 0;
+    double std_loss = 0;
+  } losses_;
   std::vector<std::vector<Scalar>> scratch_;
   std::vector<Scalar> partials_;
   // cos and sin of position · base^(−2i/D): (positions, D/2) each.

@@ -87,7 +87,7 @@ void CpuOps<Scalar>::add_loss(ConstTensor losses) {
   for (int64_t row = 0; row < losses.rows(); ++row) {
     sum += static_cast<double>(losses.as<Scalar>()[row * losses.row_stride]);
   }
-  loss_ += state_.loss_scale * sum;
+  losses_.loss += state_.loss_scale * sum;
 }
 
 template class CpuOps<float>;

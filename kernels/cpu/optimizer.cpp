@@ -29,7 +29,7 @@ void CpuOps<Scalar>::finish_gradient(ConstTensor partials) {
     sum += static_cast<double>(partials.as<Scalar>()[i]);
   }
   state_.gradient_norm = std::sqrt(sum);
-  state_.finite = std::isfinite(sum) && std::isfinite(loss_ + std_loss_);
+  state_.finite = std::isfinite(sum) && std::isfinite(losses_.loss + losses_.std_loss);
   const bool clips = state_.gradient_clip > 0 && state_.gradient_norm > state_.gradient_clip;
   state_.clip_scale = clips ? state_.gradient_clip / state_.gradient_norm : 1.0;
 }

@@ -82,7 +82,7 @@ void CpuOps<Scalar>::add_std_loss(Tensor d_x, ConstTensor x, ConstTensor statist
         losses += distance * distance;
       }
     }
-    std_loss_ += state_.std_loss_scale * losses;
+    losses_.std_loss += state_.std_loss_scale * losses;
     parallel_for(threads_, last - first, [&](int64_t i, int) {
       const int64_t sequence = first + i;
       for (int64_t token = 0; token < stds.length(sequence); ++token) {

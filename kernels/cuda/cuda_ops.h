@@ -24,7 +24,7 @@ void check_cuda(cudaError_t status, const char* what);
 // What the device keeps of a step.
 struct DeviceState {
   StepState step;
-  double loss = 0;
+  double loss = 0;      // next to each other: Ops::step_losses()
   double std_loss = 0;
 };
 
@@ -112,6 +112,7 @@ class CudaOps final : public Ops {
   void cross_entropy_backward(Tensor losses, Tensor logits, ConstTensor targets) override;
   void zero_loss() override;
   void add_loss(ConstTensor losses) override;
+  Tensor step_losses() override;
 
   void sum_of_squares(Tensor partials, ConstTensor gradient) override;
   void finish_gradient(ConstTensor partials) override;

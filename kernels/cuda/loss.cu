@@ -185,13 +185,21 @@ void CudaOps<Working>::add_loss(ConstTensor losses) {
          state_, losses.as<float>(), losses.rows());
 }
 
+template <typename Working>
+Tensor CudaOps<Working>::step_losses() {
+  static_assert(offsetof(DeviceState, std_loss) == offsetof(DeviceState, loss) + sizeof(double));
+  return Tensor(reinterpret_cast<std::byte*>(&state_->loss), DType::f64, {1, 2});
+}
+
 template void CudaOps<float>::cross_entropy_forward(Tensor, ConstTensor, ConstTensor);
 template void CudaOps<float>::cross_entropy_backward(Tensor, Tensor, ConstTensor);
 template void CudaOps<float>::zero_loss();
 template void CudaOps<float>::add_loss(ConstTensor);
+template Tensor CudaOps<float>::step_losses();
 template void CudaOps<BFloat16>::cross_entropy_forward(Tensor, ConstTensor, ConstTensor);
 template void CudaOps<BFloat16>::cross_entropy_backward(Tensor, Tensor, ConstTensor);
 template void CudaOps<BFloat16>::zero_loss();
 template void CudaOps<BFloat16>::add_loss(ConstTensor);
+template Tensor CudaOps<BFloat16>::step_losses();
 
 }  // namespace normlab
