@@ -20,6 +20,9 @@ namespace fs = std::filesystem;
 
 constexpr const char* kPrefix = "step-";
 constexpr const char* kPartial = ".partial-";
+constexpr const char* kMoments = "optimizer-";
+// Metadata of a file of moments that has not all of them.
+constexpr const char* kLogicalRanges = "logical_ranges";
 // What was passed over as damaged, until the new one of its step is in place.
 constexpr const char* kReplaced = ".replaced-";
 
@@ -51,62 +54,111 @@ std::vector<Listed> list(const std::string& directory) {
   return found;
 }
 
+// "optimizer-00002.safetensors".
+std::string moments_name(int rank) {
+  char text[64];
+  std::snprintf(text, sizeof(text), "%s%05d.safetensors", kMoments, rank);
+  return text;
+}
+
 int64_t logical_elements(const Model& model) {
   const Parameter& last = model.parameters().back();
   return last.logical_offset + last.value.elements();
 }
 
-// The numbers of a flat arena as float without its padding, in the order of the parameter list.
-// Straight to where they belong: a model need not fit into the host's memory twice.
-void download_logical(std::span<std::byte> bytes, const Model& model, Tensor arena) {
-  for (const Parameter& parameter : model.parameters()) {
-    const Tensor part = parameter.part_of(arena);
-    std::byte* to = bytes.data() + parameter.logical_offset * size_of(DType::f32);
-    if (part.dtype == DType::f32) {
-      model.ops().download(to, part);
-      continue;
-    }
-    const std::vector<float> numbers = download_floats(model.ops(), part);
-    std::memcpy(to, numbers.data(), numbers.size() * sizeof(float));
-  }
+// Part [first, first + count) of a flat tensor, to numbers of float and back.
+void download_part(std::byte* to, Ops& ops, Tensor flat, int64_t first, int64_t count) {
+  const Tensor part = flat.column_slice(first, count);
+  if (part.dtype == DType::f32) return ops.download(to, part);
+  const std::vector<float> numbers = download_floats(ops, part);
+  std::memcpy(to, numbers.data(), numbers.size() * sizeof(float));
 }
 
-void upload_logical(const Model& model, Tensor arena, const SafetensorsFile& file,
-                    const std::string& name) {
-  const std::span<const std::byte> bytes = file.bytes(name);
-  const StoredTensor& stored = file.tensors().at(name);
-  if (stored.type != StoredType::f32 || stored.elements() != logical_elements(model)) {
-    throw input_error(file.path() + ": " + name +
-                      " does not belong to this model (another type or number of parameters). "
-                      "Choose another run.directory");
-  }
-  for (const Parameter& parameter : model.parameters()) {
-    const Tensor part = parameter.part_of(arena);
-    const std::byte* from = bytes.data() + parameter.logical_offset * size_of(DType::f32);
-    if (part.dtype == DType::f32) {
-      model.ops().upload(part, from);
-      continue;
-    }
-    std::vector<float> numbers(static_cast<size_t>(part.elements()));
-    std::memcpy(numbers.data(), from, numbers.size() * sizeof(float));
-    upload_floats(model.ops(), part, numbers);
-  }
+void upload_part(Ops& ops, Tensor flat, int64_t first, int64_t count, const std::byte* from) {
+  const Tensor part = flat.column_slice(first, count);
+  if (part.dtype == DType::f32) return ops.upload(part, from);
+  std::vector<float> numbers(static_cast<size_t>(count));
+  std::memcpy(numbers.data(), from, numbers.size() * sizeof(float));
+  upload_floats(ops, part, numbers);
 }
 
+// This rank's share of the moments, without padding, in the order of the parameter list; straight
+// to where it belongs: a model need not fit into the host's memory twice.
 uint64_t write_moments(const Model& model, const Optimizer& optimizer, const std::string& path) {
-  std::vector<TensorToWrite> tensors;
-  const auto add = [&](const char* name, Tensor arena) {
+  const Communicator& job = optimizer.communicator();
+  // Of all ranks together everything, once, also where each of them has everything.
+  const std::vector<Piece> wanted =
+      pieces_of(model.parameters(), share_of(model.buckets(), job.rank(), job.ranks()));
+  const std::vector<Piece> held = pieces_of(model.parameters(), optimizer.share());
+  int64_t elements = 0;
+  for (const Piece& piece : wanted) elements += piece.count;
+  const auto add = [&](const char* name, Tensor moments) {
     TensorToWrite tensor;
     tensor.name = name;
-    tensor.shape = {logical_elements(model)};
-    tensor.fill = [&model, arena](std::span<std::byte> bytes) {
-      download_logical(bytes, model, arena);
+    tensor.shape = {elements};
+    tensor.fill = [&, moments](std::span<std::byte> bytes) {
+      std::byte* to = bytes.data();
+      for (const Piece& piece : wanted) {
+        download_part(to, model.ops(), moments, packed_place(held, piece), piece.count);
+        to += piece.count * size_of(DType::f32);
+      }
     };
-    tensors.push_back(std::move(tensor));
+    return tensor;
   };
-  add("first_moment", optimizer.first_moment());
-  add("second_moment", optimizer.second_moment());
-  return write_safetensors(path, tensors);
+  std::map<std::string, std::string> metadata;
+  if (job.ranks() > 1) metadata[kLogicalRanges] = ranges_text(wanted);
+  return write_safetensors(path,
+                           {add("first_moment", optimizer.first_moment()),
+                            add("second_moment", optimizer.second_moment())},
+                           metadata);
+}
+
+Error foreign_moments(const std::string& path, const std::string& why) {
+  return input_error(path + ": does not belong to this model (" + why +
+                     "). Choose another run.directory");
+}
+
+// The logical ranges of a file of moments, checked against the model and the file's tensors.
+std::vector<Range> ranges_of(const SafetensorsFile& file, const Model& model) {
+  std::vector<Range> ranges = {{0, logical_elements(model)}};
+  const auto said = file.metadata().find(kLogicalRanges);
+  try {
+    if (said != file.metadata().end()) ranges = parse_ranges(said->second);
+  } catch (const Error& error) {
+    throw foreign_moments(file.path(), error.what());
+  }
+  for (const char* name : {"first_moment", "second_moment"}) {
+    const auto tensor = file.tensors().find(name);
+    if (tensor == file.tensors().end() || tensor->second.type != StoredType::f32 ||
+        tensor->second.elements() != total(ranges) ||
+        (!ranges.empty() && ranges.back().end > logical_elements(model))) {
+      throw foreign_moments(file.path(),
+                            std::string(name) + " has another type or number of parameters");
+    }
+  }
+  return ranges;
+}
+
+// What a file has of this rank's moments; returns how many numbers that are.
+int64_t read_moments(const SafetensorsFile& file, const Model& model, const Optimizer& optimizer) {
+  int64_t found = 0;
+  int64_t place = 0;  // in the file's tensors
+  for (const Range& range : ranges_of(file, model)) {
+    for (const Piece& piece : pieces_of(model.parameters(), optimizer.share())) {
+      const int64_t begin = std::max(range.begin, piece.logical);
+      const int64_t end = std::min(range.end, piece.logical + piece.count);
+      if (begin >= end) continue;
+      const int64_t packed = piece.packed + begin - piece.logical;
+      const int64_t offset = (place + begin - range.begin) * size_of(DType::f32);
+      upload_part(model.ops(), optimizer.first_moment(), packed, end - begin,
+                  file.bytes("first_moment").data() + offset);
+      upload_part(model.ops(), optimizer.second_moment(), packed, end - begin,
+                  file.bytes("second_moment").data() + offset);
+      found += end - begin;
+    }
+    place += range.count();
+  }
+  return found;
 }
 
 // The weights in full; in bf16 where that is what they are.
@@ -200,28 +252,38 @@ CheckpointDirectory::CheckpointDirectory(const std::string& run_directory, Holde
   }
 }
 
-void CheckpointDirectory::save(const Model& model, const Optimizer& optimizer,
-                               const TrainingState& state, const ModelDescription& description,
-                               int64_t keep) try {
+void CheckpointDirectory::save(const Model& model, Optimizer& optimizer, const TrainingState& state,
+                               const ModelDescription& description, int64_t keep) try {
+  Communicator& job = optimizer.communicator();
   const std::string name = checkpoint_name(state.step);
   const std::string partial = path_ + "/" + kPartial + name;
-  fs::remove_all(partial);
-  fs::create_directory(partial);
-  std::map<std::string, std::string> checksums;
-  const StoredType type = weights_type(model, optimizer);
-  checksums["model.safetensors"] =
-      hexadecimal(write_weights(model, partial + "/model.safetensors", optimizer.masters(), type));
-  checksums["optimizer-00000.safetensors"] =
-      hexadecimal(write_moments(model, optimizer, partial + "/optimizer-00000.safetensors"));
-  ModelDescription written = description;
-  if (type == StoredType::bf16) written.type = "bfloat16";
-  for (const std::string& file : write_description(partial, written)) {
-    checksums[file] = hexadecimal(hash_file(partial + "/" + file));
+  if (job.is_first()) {
+    fs::remove_all(partial);
+    fs::create_directory(partial);
   }
-  write_file_synced(partial + "/state.json", state_text(state, checksums));
-  sync_directory(partial);
-  put_in_place(path_, partial, name);
-  remove_all_but(keep, state.step, path_);
+  job.all_equal(0);  // it is there
+  const uint64_t own = write_moments(model, optimizer, partial + "/" + moments_name(job.rank()));
+  optimizer.collect_masters();
+  const std::vector<uint64_t> moments = job.gather(own);
+  if (job.is_first()) {
+    std::map<std::string, std::string> checksums;
+    for (int rank = 0; rank < job.ranks(); ++rank) {
+      checksums[moments_name(rank)] = hexadecimal(moments[static_cast<size_t>(rank)]);
+    }
+    const StoredType type = weights_type(model, optimizer);
+    checksums["model.safetensors"] = hexadecimal(
+        write_weights(model, partial + "/model.safetensors", optimizer.masters(), type));
+    ModelDescription written = description;
+    if (type == StoredType::bf16) written.type = "bfloat16";
+    for (const std::string& file : write_description(partial, written)) {
+      checksums[file] = hexadecimal(hash_file(partial + "/" + file));
+    }
+    write_file_synced(partial + "/state.json", state_text(state, checksums));
+    sync_directory(partial);
+    put_in_place(path_, partial, name);
+    remove_all_but(keep, state.step, path_);
+  }
+  job.all_equal(0);  // nobody goes on, or ends, before it is complete
 } catch (const fs::filesystem_error& error) {
   throw not_changed(error);
 }
@@ -250,9 +312,18 @@ std::optional<CheckpointDirectory::Found> CheckpointDirectory::newest_good(
 
 void CheckpointDirectory::load(const Found& found, Model& model, Optimizer& optimizer) {
   load_weights(model, found.path, optimizer.masters());
-  const SafetensorsFile file(found.path + "/optimizer-00000.safetensors");
-  upload_logical(model, optimizer.first_moment(), file, "first_moment");
-  upload_logical(model, optimizer.second_moment(), file, "second_moment");
+  optimizer.keep_masters();
+  // As many files as there were ranks when it was saved.
+  int64_t numbers = 0;
+  for (int rank = 0; fs::exists(found.path + "/" + moments_name(rank)); ++rank) {
+    const SafetensorsFile file(found.path + "/" + moments_name(rank));
+    numbers += read_moments(file, model, optimizer);
+  }
+  int64_t wanted = 0;
+  for (const Piece& piece : pieces_of(model.parameters(), optimizer.share())) wanted += piece.count;
+  if (numbers == wanted) return;
+  throw foreign_moments(found.path, "its optimizer files have " + std::to_string(numbers) + " of " +
+                                        std::to_string(wanted) + " moments");
 }
 
 std::string model_directory(const std::string& path, std::vector<std::string>& warnings) {

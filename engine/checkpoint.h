@@ -16,18 +16,21 @@ namespace normlab {
 
 // Files of a checkpoint: model.safetensors (the masters where there are some, so that a run in any
 // precision can open it; in bf16 where the weights have none), config.json and the tokenizer's
-// files (a Hugging Face directory), optimizer-00000.safetensors (moments by logical offset),
+// files (a Hugging Face directory), optimizer-00000.safetensors (moments by logical offset; of
+// several ranks one file each, whose metadata says which ranges it has: any number can go on),
 // state.json (schema, TrainingState, code, mode and std of every norm that is not live, a checksum
 // of every file, its own content included).
 class CheckpointDirectory {
  public:
   // RUN/checkpoints. As the first rank: made where it is not there; removes what a killed process
   // left half written, and puts back what it was about to replace.
-  CheckpointDirectory(const std::string& run_directory, Holder holder);
+  explicit CheckpointDirectory(const std::string& run_directory,
+                               Holder holder = Holder::first_rank);
 
   // Writes step-00000100 beside, syncs, renames; then removes all but the newest `keep` up to this
-  // step. Throws an Error that names path and reason.
-  void save(const Model& model, const Optimizer& optimizer, const TrainingState& state,
+  // step. All ranks of the optimizer's job call it, and each writes its share of the moments.
+  // Throws an Error that names path and reason.
+  void save(const Model& model, Optimizer& optimizer, const TrainingState& state,
             const ModelDescription& description, int64_t keep);
 
   // Throws an Error where what save() has just written for this step is not what is on the disk.

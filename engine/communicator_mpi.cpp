@@ -199,12 +199,11 @@ class MpiCommunicator final : public Communicator {
   }
 
   [[noreturn]] void fail(const std::string& why) {
-    throw Error(ErrorKind::communication,
-                "rank " + std::to_string(rank()) + " of " + std::to_string(ranks()) +
-                    ": communication with the other ranks failed (" + why +
-                    "). The job ends; the same command goes on from the last checkpoint. What each "
-                    "rank was doing:" +
-                    ledger().report());
+    throw Error(
+        ErrorKind::communication,
+        "communication between the " + std::to_string(ranks()) + " ranks failed (" + why +
+            "). The same command goes on from the last checkpoint. What each rank was doing: " +
+            ledger().report());
   }
 
   // Yields at first, then sleeps: the threads of another rank may want this core.

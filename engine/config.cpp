@@ -218,6 +218,7 @@ void read_the_rest(const Section& root, Config& config) {
                              " sequences of a step where parallel.reproducible is on",
                          "Lower it, or raise batch.tokens_per_step");
   }
+  parallel.integer("zero_stage", config.parallel.zero_stage, 0, 1);
   parallel.number("timeout_seconds", config.parallel.timeout_seconds, positive);
   root.section("guard").integer("nonfinite_steps", config.guard.nonfinite_steps, 1, most_steps);
   root.section("diagnostics").integer("every", config.diagnostics.every, 0, most_steps);

@@ -124,6 +124,8 @@ struct ParallelConfig {
   // One gradient for each of `shards` parts of the batch, summed in a tree.
   bool reproducible = false;
   int64_t shards = 8;
+  // 1: each rank keeps and updates its share of the optimizer's state (ZeRO); 0: all of it.
+  int64_t zero_stage = 1;
   // What a rank waits for the others before it ends the job; longer than the longest checkpoint.
   double timeout_seconds = 600;
 };
@@ -171,8 +173,8 @@ Config parse_config(const std::string& yaml, const std::string& name,
 std::string to_yaml(const Config& config);
 // The lines "section.key: old → new" in which two resolved files differ, but for keys that may
 // change between a run and its continuation (schedule.stop_step, evaluation.*, checkpoint.*,
-// guard.*, diagnostics.*, run.directory, run.threads, run.device; data.tokenizer of shards, which
-// is a path).
+// guard.*, diagnostics.*, run.directory, run.threads, run.device, parallel.zero_stage and
+// timeout_seconds; data.tokenizer of shards, which is a path).
 std::vector<std::string> differences(const std::string& old_yaml, const std::string& new_yaml);
 
 // The keys and values of a resolved file that must stay the same: what a run's identity is hashed

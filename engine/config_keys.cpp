@@ -1,7 +1,6 @@
 #include "engine/config_keys.h"
 
 #include <algorithm>
-#include <array>
 #include <cctype>
 #include <iterator>
 #include <sstream>
@@ -12,15 +11,6 @@
 
 namespace normlab {
 namespace {
-
-// Keys of interface.md that nothing reads yet, with the values (if any) that ask for nothing.
-struct PlannedKey {
-  const char* name;
-  std::array<const char*, 2> off;  // may be null
-};
-constexpr PlannedKey planned_keys[] = {
-    {"parallel.zero_stage", {"0", "1"}},  // on one rank the same
-};
 
 // The keys of each section.
 constexpr std::pair<const char*, const char*> known_sections[] = {
@@ -47,7 +37,7 @@ constexpr std::pair<const char*, const char*> known_sections[] = {
      "auxiliary_target"},
     {"evaluation", "every tokens reference_batch"},
     {"checkpoint", "every keep"},
-    {"parallel", "reproducible shards timeout_seconds"},
+    {"parallel", "reproducible shards zero_stage timeout_seconds"},
     {"diagnostics", "every"},
     {"guard", "nonfinite_steps"},
 };
@@ -252,28 +242,6 @@ std::string with_value(const std::string& path, const YamlNode& node) {
   return path + " = " + node.written();
 }
 
-// True where `path` is planned and asks for nothing; throws where it asks for something.
-bool is_planned_and_off(const std::string& path, const YamlNode& node) {
-  for (const PlannedKey& planned : planned_keys) {
-    if (path != planned.name) continue;
-    std::string others;
-    for (const char* off : planned.off) {
-      if (off == nullptr) continue;
-      if (node.kind == YamlKind::scalar && node.text == off) return true;
-      others += (others.empty() ? ", or write " : " or ") + std::string(off);
-    }
-    throw input_error(node.place + ": " + with_value(path, node) + " (" + path +
-                      " is not built yet). Leave it out" + others);
-  }
-  return false;
-}
-
-bool leads_to_planned(const std::string& path) {
-  return std::any_of(std::begin(planned_keys), std::end(planned_keys), [&](const PlannedKey& key) {
-    return std::string(key.name).rfind(path + ".", 0) == 0;
-  });
-}
-
 void reject_unknown_below(const YamlNode& map, const std::string& prefix) {
   for (const YamlNode& child : map.children) {
     std::string path = prefix + child.key;
@@ -288,8 +256,7 @@ void reject_unknown_below(const YamlNode& map, const std::string& prefix) {
       if (child.kind == YamlKind::map && is_section(path)) reject_unknown_below(child, path + ".");
       continue;
     }
-    if (is_planned_and_off(path, child)) continue;
-    if (!is_section(path) && !leads_to_planned(path)) {
+    if (!is_section(path)) {
       throw input_error(child.place + ": " + with_value(path, child) + " (unknown key). " +
                         advice(path));
     }

@@ -15,8 +15,7 @@ const std::vector<std::string>& known_keys();
 // where there is no such key, because it follows from others.
 const std::map<std::string, std::string>& foreign_names();
 // Throws an input Error at the first key of `root` that is not known: with our name for a name
-// from elsewhere (lr, max_steps, block_size), else with the nearest one; and for a key that is
-// planned, that it is not built yet.
+// from elsewhere (lr, max_steps, block_size), else with the nearest one.
 void reject_unknown_keys(const YamlNode& root);
 // Least number of single-letter insertions, deletions and substitutions from a to b.
 size_t edit_distance(const std::string& a, const std::string& b);

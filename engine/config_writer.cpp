@@ -228,6 +228,7 @@ void write_the_rest(Writer& out, const Config& config) {
   out.section("parallel");
   out.key("reproducible", config.parallel.reproducible);
   out.key("shards", config.parallel.shards);
+  out.key("zero_stage", config.parallel.zero_stage);
   out.key("timeout_seconds", config.parallel.timeout_seconds);
   out.section("guard");
   out.key("nonfinite_steps", config.guard.nonfinite_steps);
@@ -254,7 +255,7 @@ bool may_change(const std::string& key, const Flat& values) {
     if (key.rfind(section, 0) == 0) return true;
   }
   return key == "schedule.stop_step" || key == "run.directory" || key == "run.threads" ||
-         key == "run.device" || key == "parallel.timeout_seconds" ||
+         key == "run.device" || key == "parallel.timeout_seconds" || key == "parallel.zero_stage" ||
          (key == "data.tokenizer" && values.contains("data.train"));
 }
 

@@ -145,7 +145,7 @@ std::vector<int> JobLedger::gone() const {
 std::string JobLedger::report() const {
   std::string text;
   for (int rank = 0; rank < ranks_; ++rank) {
-    text += "\n  rank " + std::to_string(rank);
+    text += (rank == 0 ? "rank " : "; rank ") + std::to_string(rank);
     Entry entry = own_;
     if (rank != rank_ && (directory_.empty() || !read(rank, entry))) {
       text += ": nothing is known of it";
@@ -161,7 +161,7 @@ std::string JobLedger::report() const {
     } else {
       text += "before its first operation";
     }
-    text += "; " + entry.work + "; nothing new from it for " +
+    text += " (" + entry.work + "), nothing new from it for " +
             duration_text(clock_seconds() - entry.since);
   }
   return text;

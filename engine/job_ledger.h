@@ -30,7 +30,7 @@ class JobLedger {
   // It has ended.
   void leave();
 
-  // A line for each rank: its number, host, process, the last operation that it entered and whether
+  // One line, of each rank: its number, host, process, the last operation that it entered and whether
   // it is in it, what it was doing, since when; and whether its process is known to be gone.
   std::string report() const;
   // Ranks of this machine whose process is gone.

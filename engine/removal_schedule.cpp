@@ -180,4 +180,18 @@ std::vector<std::string> removal_warnings(const Config& config) {
   return warnings;
 }
 
+std::string what_happens(RemovalEventKind kind) {
+  switch (kind) {
+    case RemovalEventKind::taper:
+      return " begins to fade out";
+    case RemovalEventKind::remove:
+      return " is removed";
+    case RemovalEventKind::eot:
+      return " divides ends of text as other tokens";
+    case RemovalEventKind::bos:
+      return " divides first tokens as others";
+  }
+  throw Error("unknown event of a removal");
+}
+
 }  // namespace normlab

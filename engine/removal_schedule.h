@@ -47,4 +47,7 @@ void check_removal(const Config& config, const std::vector<NormRecord>& norms);
 // schedule.stop_step leaves live.
 std::vector<std::string> removal_warnings(const Config& config);
 
+// " is removed", to follow a norm's name.
+std::string what_happens(RemovalEventKind kind);
+
 }  // namespace normlab

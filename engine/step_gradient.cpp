@@ -89,7 +89,18 @@ bool StepGradient::accumulate_shard(const HostBatch& batch, int64_t first, int64
 
 void StepGradient::reduce(int number) {
   const Bucket& bucket = model_.buckets()[static_cast<size_t>(number)];
-  communicator_.sum(model_.gradients().column_slice(bucket.begin, bucket.end - bucket.begin));
+  const Tensor gradients = model_.gradients().column_slice(bucket.begin, bucket.end - bucket.begin);
+  switch (extent()) {
+    case Optimizer::Gradients::whole:
+      return communicator_.sum(gradients);
+    case Optimizer::Gradients::own_share:
+      return communicator_.sum_parts(gradients);
+  }
+}
+
+Optimizer::Gradients StepGradient::extent() const {
+  const bool own_share = config_.parallel.zero_stage > 0 && !config_.parallel.reproducible;
+  return own_share ? Optimizer::Gradients::own_share : Optimizer::Gradients::whole;
 }
 
 void StepGradient::reduce_sums() {

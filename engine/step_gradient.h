@@ -8,6 +8,7 @@
 #include "engine/communicator.h"
 #include "engine/evaluation.h"
 #include "engine/norm_removal.h"
+#include "engine/optimizer.h"
 #include "engine/shard_sums.h"
 
 namespace normlab {
@@ -27,6 +28,9 @@ class StepGradient {
  public:
   StepGradient(Model& model, const Config& config, Communicator& communicator,
                NormRemoval& removal);
+
+  // What compute() leaves: of several ranks with parallel.zero_stage 1, each has its share.
+  Optimizer::Gradients extent() const;
 
   // Leaves the gradient of all ranks in model.gradients() and adds their loss to the step's, their
   // stds to the model's. False where a stop was asked for, in a job of one rank: then none is of

@@ -44,20 +44,6 @@ std::string complete_config(Config& config, const RunCorpus& corpus, Log& log) {
   return starting_weights;
 }
 
-std::string what_happens(RemovalEventKind kind) {
-  switch (kind) {
-    case RemovalEventKind::taper:
-      return " begins to fade out";
-    case RemovalEventKind::remove:
-      return " is removed";
-    case RemovalEventKind::eot:
-      return " divides ends of text as other tokens";
-    case RemovalEventKind::bos:
-      return " divides first tokens as others";
-  }
-  throw Error("unknown event of a removal");
-}
-
 // A line about data that takes long to read.
 ReadProgress reading_progress(Log& log) {
   return [&log, begin = now_seconds()](int64_t bytes, int64_t total_bytes) {
@@ -95,7 +81,8 @@ Trainer::~Trainer() = default;
 
 void Trainer::make_model() {
   model_ = std::make_unique<Model>(*ops_, config_.model, training_workload(config_));
-  optimizer_ = std::make_unique<Optimizer>(*model_, config_.optimizer);
+  optimizer_ =
+      std::make_unique<Optimizer>(*model_, config_.optimizer, communicator_, config_.parallel);
   removal_ = std::make_unique<NormRemoval>(*model_, config_.norm_removal,
                                            corpus_.train.description().end_of_text);
   stream_ = std::make_unique<TokenStream>(corpus_.train, training_stream(config_));
@@ -127,9 +114,11 @@ void Trainer::start_or_resume(const std::optional<CheckpointDirectory::Found>& f
     stream_->restore({state_.data_position});
   } else if (config_.model_from) {
     load_weights(*model_, starting_weights_, optimizer_->masters());
+    optimizer_->keep_masters();
     removal_->restore(config_.model_from_norms);
   } else {
     model_->initialize(static_cast<uint64_t>(config_.run.seed), optimizer_->masters());
+    optimizer_->keep_masters();
   }
   directory_.keep();
   std::vector<std::string> warnings;
@@ -186,7 +175,7 @@ Trainer::StepOutcome Trainer::train_step() {
     nothing.interrupted = true;
     return nothing;
   }
-  optimizer_->step();
+  optimizer_->step(gradient_->extent());
   const int32_t end_of_text = corpus_.train.description().end_of_text;
   StepOutcome step;
   step.result = ops_->download_step_result();
@@ -280,13 +269,7 @@ void Trainer::save() {
   if (saved_step_ == state_.step) return;
   check_replicas(*model_, communicator_, state_.step);
   communicator_.ledger().set_work("saving step " + std::to_string(state_.step));
-  if (communicator_.is_first()) write_checkpoint();
-  saved_step_ = state_.step;
-  communicator_.all_equal(0);  // nobody goes on, or ends, before it is there
-}
-
-void Trainer::write_checkpoint() {
-  metrics_->sync();  // first: no checkpoint without the rows that led to it
+  if (metrics_) metrics_->sync();  // first: no checkpoint without the rows that led to it
   state_.configuration_hash = directory_.configuration_hash();
   state_.norms = removal_->records();
   const DataConfig& data = config_.data;
@@ -300,6 +283,7 @@ void Trainer::write_checkpoint() {
   description.norms = norms_not_live(*model_);
   use_tokenizer(description, tokenizer_);
   checkpoints_.save(*model_, *optimizer_, state_, description, config_.checkpoint.keep);
+  saved_step_ = state_.step;
 }
 
 bool Trainer::evaluation_due() const {

@@ -62,7 +62,6 @@ class Trainer {
   bool stop_agreed();  // among the ranks
   Outcome stop();
   void save();
-  void write_checkpoint();
   void skip_step(const StepOutcome& step);
   void record_removals(const StepOutcome& step);
   void show_progress(const StepOutcome& step, bool important);

@@ -1,4 +1,5 @@
 // train CONFIG.yaml: a run from its configuration to its last checkpoint.
+#include <algorithm>
 #include <chrono>
 #include <nlohmann/json.hpp>
 #include <thread>
@@ -119,11 +120,14 @@ int train_model(const Options& options, const Config& config, Communicator& comm
   return kExitFailed;
 }
 
-// The same mistake is mostly made by all ranks: the first one says it, and ends the job before the
-// others say it again.
+// Mostly all ranks meet the same problem: the first of them that is there says it, and ends the job
+// before the others say it again.
 int end_job(Communicator& communicator, const std::string& problem, int exit_code) {
-  constexpr std::chrono::seconds kLetTheFirst{1};
-  if (!communicator.is_first()) std::this_thread::sleep_for(kLetTheFirst);
+  constexpr std::chrono::seconds kLetAnother{3};
+  constexpr int64_t kMostBefore = 5;
+  const auto gone = static_cast<int64_t>(communicator.ledger().gone().size());
+  const int64_t before = std::clamp<int64_t>(communicator.rank() - gone, 0, kMostBefore);
+  std::this_thread::sleep_for(kLetAnother * before);
   const std::string who =
       communicator.is_first() ? "" : "rank " + std::to_string(communicator.rank()) + ": ";
   std::cerr << "train: " + who + problem + "\n" << std::flush;
