@@ -1,6 +1,10 @@
 #include "engine/communicator.h"
 
 #include <algorithm>
+#include <thread>
+
+#include "engine/log.h"
+#include "engine/stop_request.h"
 
 namespace normlab {
 
@@ -23,6 +27,39 @@ bool Communicator::any(bool value) {
 bool Communicator::all_equal(uint64_t value) {
   const std::vector<uint64_t> all = gather(value);
   return std::all_of(all.begin(), all.end(), [value](uint64_t one) { return one == value; });
+}
+
+void Communicator::fail(const std::string& why) const {
+  throw Error(ErrorKind::communication,
+              "communication between the " + std::to_string(ranks()) + " ranks failed (" + why +
+                  "). The same command goes on from the last checkpoint. What each rank was "
+                  "doing: " +
+                  ledger_.report());
+}
+
+Communicator::Wait::Wait(Communicator& communicator)
+    : communicator_(communicator), began_(Clock::now()), looked_(began_) {}
+
+// Yields at first, then sleeps: the threads of another rank may want this core.
+std::string Communicator::Wait::pause() {
+  constexpr int64_t kEager = 2000;
+  constexpr std::chrono::milliseconds kLook{500};
+  if (++pauses_ < kEager) {
+    std::this_thread::yield();
+  } else {
+    std::this_thread::sleep_for(std::chrono::microseconds(50));
+  }
+  const auto now = Clock::now();
+  // A launcher that sees a rank die tells the others to stop, and does not wait for long.
+  if (now - looked_ <= kLook && (!stop_requested() || stop_seen_)) return "";
+  looked_ = now;
+  stop_seen_ = stop_requested();
+  if (const std::vector<int> gone = communicator_.ledger().gone(); !gone.empty()) {
+    return "rank " + std::to_string(gone.front()) + " has ended";
+  }
+  const double limit = communicator_.timeout_seconds();
+  if (now - began_ <= std::chrono::duration<double>(limit)) return "";
+  return "a rank did not answer for " + duration_text(limit) + ", parallel.timeout_seconds";
 }
 
 namespace {

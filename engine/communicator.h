@@ -5,7 +5,9 @@
 // `timeout_seconds`; its text says what each rank was doing (JobLedger).
 #pragma once
 
+#include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -69,6 +71,28 @@ class Communicator {
   // this.
   virtual void end_job(int exit_code) = 0;
 
+ protected:
+  // A wait for the other ranks, which looks again and again.
+  class Wait {
+   public:
+    explicit Wait(Communicator& communicator);
+    // Between two looks: lets other processes work. What speaks against waiting on: a rank of this
+    // machine has ended, or none has answered for timeout_seconds; else "".
+    std::string pause();
+    // What has been waited for until now was no other rank.
+    void restart() { began_ = Clock::now(); }
+
+   private:
+    using Clock = std::chrono::steady_clock;
+    Communicator& communicator_;
+    Clock::time_point began_, looked_;
+    int64_t pauses_ = 0;
+    bool stop_seen_ = false;
+  };
+
+  // Throws the Error that says why, and what each rank was doing.
+  [[noreturn]] void fail(const std::string& why) const;
+
  private:
   JobPlace place_;
   double timeout_seconds_;
@@ -78,9 +102,18 @@ class Communicator {
 // MPI between ranks on CPUs; nothing in a job of one. Throws an input Error where the build has not
 // what the job needs.
 std::unique_ptr<Communicator> make_communicator(const JobPlace& place, double timeout_seconds);
+// Brings the first rank's bytes to all ranks: engine/rendezvous.h, or MPI where there is MPI too.
+using BroadcastBytes = std::function<void(std::span<std::byte> bytes)>;
+// NCCL between ranks on GPUs, one each; nothing in a job of one. attach() comes before every other
+// verb: it makes the ranks meet, by `broadcast`. join() returns when the GPU has done what was
+// begun: whoever waits for the GPU afterwards waits for no other rank. Throws an input Error where
+// the build has no NCCL.
+std::unique_ptr<Communicator> make_nccl_communicator(const JobPlace& place, double timeout_seconds,
+                                                     BroadcastBytes broadcast);
 // A job of one.
 std::unique_ptr<Communicator> make_local_communicator();
-// One line for --version.
+// One line each for --version.
 std::string mpi_status();
+std::string nccl_status();
 
 }  // namespace normlab

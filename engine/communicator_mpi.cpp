@@ -4,14 +4,11 @@
 #include <mpi.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 #include <list>
-#include <thread>
 
 #include "engine/communicator.h"
 #include "engine/log.h"
-#include "engine/stop_request.h"
 
 namespace normlab {
 namespace {
@@ -198,42 +195,10 @@ class MpiCommunicator final : public Communicator {
     if (code != MPI_SUCCESS) fail(words_of(code));
   }
 
-  [[noreturn]] void fail(const std::string& why) {
-    throw Error(
-        ErrorKind::communication,
-        "communication between the " + std::to_string(ranks()) + " ranks failed (" + why +
-            "). The same command goes on from the last checkpoint. What each rank was doing: " +
-            ledger().report());
-  }
-
-  // Yields at first, then sleeps: the threads of another rank may want this core.
   void wait_for_all() {
-    using Clock = std::chrono::steady_clock;
-    constexpr int kEager = 2000;
-    constexpr std::chrono::milliseconds kLook{500};
-    const auto begin = Clock::now();
-    const std::chrono::duration<double> limit(timeout_seconds());
-    auto looked = begin;
-    bool stop_seen = false;
-    for (int64_t round = 0; !all_done(); ++round) {
-      if (round < kEager) {
-        std::this_thread::yield();
-      } else {
-        std::this_thread::sleep_for(std::chrono::microseconds(50));
-      }
-      const auto now = Clock::now();
-      // A launcher that sees a rank die tells the others to stop, and does not wait for long.
-      const bool look = now - looked > kLook || (stop_requested() && !stop_seen);
-      if (!look) continue;
-      looked = now;
-      stop_seen = stop_requested();
-      if (const std::vector<int> gone = ledger().gone(); !gone.empty()) {
-        fail("rank " + std::to_string(gone.front()) + " has ended");
-      }
-      if (now - begin > limit) {
-        fail("a rank did not answer for " + duration_text(timeout_seconds()) +
-             ", parallel.timeout_seconds");
-      }
+    Wait wait(*this);
+    while (!all_done()) {
+      if (const std::string problem = wait.pause(); !problem.empty()) fail(problem);
     }
     pending_.clear();
     ledger().leave();

@@ -18,6 +18,8 @@
 namespace normlab {
 namespace {
 
+constexpr const char* kEnding = "ending the job";
+
 double clock_seconds() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
@@ -85,6 +87,16 @@ void JobLedger::leave() {
   own_.inside = false;
   own_.since = clock_seconds();
   write();
+}
+
+void JobLedger::announce_end() { set_work(kEnding); }
+
+bool JobLedger::end_announced() const {
+  for (int rank = 0; !directory_.empty() && rank < ranks_; ++rank) {
+    Entry entry;
+    if (rank != rank_ && read(rank, entry) && entry.work == kEnding) return true;
+  }
+  return false;
 }
 
 // One write of one length, so that a reader sees a whole line. What cannot be written is no reason

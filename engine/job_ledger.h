@@ -30,9 +30,13 @@ class JobLedger {
   // It has ended.
   void leave();
 
-  // One line, of each rank: its number, host, process, the last operation that it entered and whether
-  // it is in it, what it was doing, since when; and whether its process is known to be gone.
+  // One line, of each rank: its number, host, process, the last operation that it entered and
+  // whether it is in it, what it was doing, since when; and whether its process is known to be
+  // gone.
   std::string report() const;
+  // This rank is about to say why the job ends; whether another one was.
+  void announce_end();
+  bool end_announced() const;
   // Ranks of this machine whose process is gone.
   std::vector<int> gone() const;
 

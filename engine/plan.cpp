@@ -8,6 +8,7 @@
 #include "engine/corpus.h"
 #include "engine/device.h"
 #include "engine/optimizer.h"
+#include "engine/ranks.h"
 #include "engine/step_gradient.h"
 #include "models/structure.h"
 
@@ -100,9 +101,15 @@ int64_t gradient_room_bytes(const ModelConfig& model) {
   return largest * size_of(DType::f32);
 }
 
+// Elements of the largest share of the optimizer's state: the last rank's.
+int64_t most_of_share(const Config& config, int64_t elements, int ranks) {
+  if (config.parallel.zero_stage == 0 || ranks == 1) return elements;
+  return total(share_of(make_structure(config.model).buckets, ranks - 1, ranks));
+}
+
 }  // namespace
 
-RunPlan plan_run(Config& config) {
+RunPlan plan_run(Config& config, int ranks) {
   RunPlan plan;
   if (config.model_from) {
     std::vector<std::string> warnings;
@@ -111,12 +118,14 @@ RunPlan plan_run(Config& config) {
   complete_by_data(config, plan.warnings);
   validate(config.model);
   check_removal(config, config.model_from_norms);
+  check_ranks(config, ranks);
   const Workload workload = training_workload(config);
   const RunConfig run = resolve_device(config.run);
   const NumberTypes types = number_types(precision_of(run));
   const ModelMemory memory = measure_model(config.model, workload, types);
   const int64_t elements = memory.weights_bytes / size_of(types.working);
-  const int64_t shards = config.parallel.reproducible ? config.parallel.shards : 1;
+  const bool tree = config.parallel.reproducible;
+  const int64_t shards = tree ? config.parallel.shards : ranks;
   plan.precision = run.precision;
   plan.parameters = parameter_count(config.model);
   plan.tokens_per_step = config.batch.tokens_per_step;
@@ -124,11 +133,12 @@ RunPlan plan_run(Config& config) {
       passes_per_step(config.sequences_per_step(), shards, config.batch.micro_batch);
   plan.weights_bytes = memory.weights_bytes;
   plan.gradients_bytes = memory.gradients_bytes;
-  plan.optimizer_bytes = Optimizer::bytes(elements, types);
+  const int64_t share = most_of_share(config, elements, ranks);
+  plan.optimizer_bytes = Optimizer::bytes(share, types);
   plan.activations_bytes = memory.activations_bytes;
   plan.workspace_bytes = (2 * workload.rows() + workload.micro_batch) * size_of(DType::i32) +
                          (elements / Ops::kNormBlock + 1) * size_of(types.statistics) +
-                         gradient_tree_levels(shards) * memory.gradients_bytes +
+                         (tree ? gradient_tree_levels(shards) * memory.gradients_bytes : 0) +
                          cpu_workspace_bytes(config, workload);
   if (run.precision != PrecisionChoice::fp32 && run.device == DeviceChoice::cpu) {
     plan.workspace_bytes += rounding_workspace_bytes(config.model, workload);

@@ -1,4 +1,4 @@
-// What a run will need, computed without allocating any of it.
+// What a run will need on each device, computed without allocating any of it.
 #pragma once
 
 #include "engine/config.h"
@@ -9,7 +9,7 @@ namespace normlab {
 struct RunPlan {
   int64_t parameters = 0;
   int64_t tokens_per_step = 0;
-  int64_t passes_per_step = 0;                             // forward and backward of a micro-batch
+  int64_t passes_per_step = 0;                             // of all ranks; forward and backward
   PrecisionChoice precision = PrecisionChoice::automatic;  // never that
   // Bytes on the device.
   int64_t weights_bytes = 0;
@@ -30,6 +30,7 @@ struct RunPlan {
 // model.vocabulary 0 is taken from the tokenizer or, for shards, from the files, which are read
 // through but not kept in memory; `config` keeps it. Shards that are not there are a warning where
 // the recipe says the vocabulary itself.
-RunPlan plan_run(Config& config);
+// For one of so many ranks, the one that needs most.
+RunPlan plan_run(Config& config, int ranks = 1);
 
 }  // namespace normlab

@@ -25,8 +25,7 @@ int allowed_cores() { return static_cast<int>(std::thread::hardware_concurrency(
 
 }  // namespace
 
-void check_ranks(const Config& config, const Communicator& communicator) {
-  const int64_t ranks = communicator.ranks();
+void check_ranks(const Config& config, int64_t ranks) {
   if (ranks == 1) return;
   const std::string count = std::to_string(ranks);
   const int64_t sequences = config.sequences_per_step();

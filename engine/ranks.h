@@ -8,7 +8,7 @@
 namespace normlab {
 
 // Throws an input Error that says why this run cannot be divided among the ranks.
-void check_ranks(const Config& config, const Communicator& communicator);
+void check_ranks(const Config& config, int64_t ranks);
 
 // With the threads of one rank, where the configuration leaves them open.
 RunConfig run_of_rank(RunConfig run, const JobPlace& place);

@@ -14,7 +14,7 @@ std::string version_text(const std::string& program) {
   return program + " of normlab " + code_version() + "\ncompiler: " + kCompiler +
          "\nCPU: " + std::to_string(std::thread::hardware_concurrency()) + " cores; products by " +
          kGemmLibrary + "\nCUDA: " + cuda_status() + "\nMPI: " + mpi_status() +
-         "\nNCCL: not part of this version";
+         "\nNCCL: " + nccl_status();
 }
 
 }  // namespace normlab

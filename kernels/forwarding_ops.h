@@ -24,6 +24,8 @@ class ForwardingOps : public Ops {
   Event create_event() override { return ops_.create_event(); }
   void record(Event event, Stream stream) override { ops_.record(event, stream); }
   void wait(Stream stream, Event event) override { ops_.wait(stream, event); }
+  bool event_reached(Event event) override { return ops_.event_reached(event); }
+  void* native_stream(Stream stream) override { return ops_.native_stream(stream); }
   void synchronize() override { ops_.synchronize(); }
   void upload(Tensor target, const void* source) override { ops_.upload(target, source); }
   void upload_async(Tensor target, const void* source, Stream stream) override {

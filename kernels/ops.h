@@ -183,6 +183,10 @@ class Ops {
   virtual Event create_event() = 0;
   virtual void record(Event event, Stream stream) = 0;
   virtual void wait(Stream stream, Event event) = 0;
+  // Whether all that was before the event's last record, if any, is done. Does not wait.
+  virtual bool event_reached(Event event) = 0;
+  // What the device's own libraries call the stream: a cudaStream_t; null on the CPU.
+  virtual void* native_stream(Stream stream) = 0;
   // Waits until all streams are idle.
   virtual void synchronize() = 0;
   // Contiguous tensors of equal size and type; `source`, `target` in host memory.

@@ -23,6 +23,7 @@ struct Options {
   bool dry_run = false;
   bool json = false;
   bool fresh = false;
+  int ranks = 0;  // of the plan; 0: those of the job
 };
 
 // to_yaml writes numbers and booleans as JSON does, and texts in quotes but for a choice's word.
@@ -98,7 +99,7 @@ void print_plan(const RunPlan& plan, const Config& config) {
             << "tokens per step:  " << count_text(plan.tokens_per_step) << " in "
             << plan.passes_per_step << (plan.passes_per_step == 1 ? " pass\n" : " passes\n")
             << "FLOPs per token:  " << count_text(static_cast<long long>(plan.flops_per_token))
-            << "\nmemory:           " << bytes_text(plan.total_bytes) << " (weights "
+            << "\nmemory per rank:  " << bytes_text(plan.total_bytes) << " (weights "
             << bytes_text(plan.weights_bytes) << ", gradients " << bytes_text(plan.gradients_bytes)
             << ", optimizer " << bytes_text(plan.optimizer_bytes) << ", activations "
             << bytes_text(plan.activations_bytes) << ", workspace "
@@ -109,7 +110,7 @@ void print_plan(const RunPlan& plan, const Config& config) {
 int train_model(const Options& options, const Config& config, Communicator& communicator) {
   Log log(stderr_is_terminal());
   if (!communicator.is_first()) log.silence();
-  check_ranks(config, communicator);
+  check_ranks(config, communicator.ranks());
   Trainer trainer(config, options.fresh ? Start::fresh : Start::go_on, log, communicator);
   switch (trainer.run()) {
     case Outcome::finished:
@@ -128,6 +129,11 @@ int end_job(Communicator& communicator, const std::string& problem, int exit_cod
   const auto gone = static_cast<int64_t>(communicator.ledger().gone().size());
   const int64_t before = std::clamp<int64_t>(communicator.rank() - gone, 0, kMostBefore);
   std::this_thread::sleep_for(kLetAnother * before);
+  if (communicator.ledger().end_announced()) {
+    communicator.end_job(exit_code);
+    return exit_code;
+  }
+  communicator.ledger().announce_end();
   const std::string who =
       communicator.is_first() ? "" : "rank " + std::to_string(communicator.rank()) + ": ";
   std::cerr << "train: " + who + problem + "\n" << std::flush;
@@ -139,12 +145,16 @@ int train(const Options& options) {
   catch_stop_signals();
   Config config = load_config(options.config, options.overrides);
   if (options.dry_run) {
-    const RunPlan plan = plan_run(config);
+    const int ranks = options.ranks > 0 ? options.ranks : find_job_place().ranks;
+    const RunPlan plan = plan_run(config, ranks);
     for (const std::string& warning : plan.warnings) std::cerr << "warning: " << warning << "\n";
     options.json ? print_plan_json(plan, config) : print_plan(plan, config);
     return kExitDone;
   }
   if (options.json) throw input_error("--json (goes with --dry-run). Metrics are in metrics.jsonl");
+  if (options.ranks > 0) {
+    throw input_error("--ranks (goes with --dry-run). Start a job of several with mpirun -np N");
+  }
   const auto communicator = make_communicator(find_job_place(), config.parallel.timeout_seconds);
   if (communicator->ranks() == 1) return train_model(options, config, *communicator);
   try {
@@ -170,6 +180,8 @@ int main(int argc, char* argv[]) {
   app.add_option("overrides", options.overrides, "section.key=value, in place of the file's");
   app.add_flag("--dry-run", options.dry_run,
                "print the resolved configuration, parameters, memory and FLOPs; allocate nothing");
+  app.add_option("--ranks", options.ranks, "with --dry-run: of a job of so many ranks")
+      ->check(CLI::Range(1, 1 << 20));
   app.add_flag("--json", options.json, "with --dry-run: as JSON on stdout");
   app.add_flag("--fresh", options.fresh, "refuse to go on: stop if run.directory is not empty");
   return normlab::run_main(app, argc, argv, [&] { return normlab::train(options); });

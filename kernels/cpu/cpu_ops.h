@@ -36,6 +36,8 @@ class CpuOps final : public Ops {
   Event create_event() override { return {}; }
   void record(Event, Stream) override {}
   void wait(Stream, Event) override {}
+  bool event_reached(Event) override { return true; }
+  void* native_stream(Stream) override { return nullptr; }
   void synchronize() override {}
   void upload(Tensor target, const void* source) override;
   void upload_async(Tensor target, const void* source, Stream) override { upload(target, source); }

@@ -156,6 +156,22 @@ void CudaOps<Working>::wait(Stream stream, Event event) {
 }
 
 template <typename Working>
+bool CudaOps<Working>::event_reached(Event event) {
+  const cudaError_t status = cudaEventQuery(events_.at(static_cast<size_t>(event.id)));
+  if (status == cudaErrorNotReady) {
+    cudaGetLastError();  // or the next kernel's launch would be taken for the culprit
+    return false;
+  }
+  check_cuda(status, "asking for an event");
+  return true;
+}
+
+template <typename Working>
+void* CudaOps<Working>::native_stream(Stream stream) {
+  return streams_.at(static_cast<size_t>(stream.id));
+}
+
+template <typename Working>
 void CudaOps<Working>::synchronize() {
   check_cuda(cudaDeviceSynchronize(), "waiting for the GPU");
 }

@@ -47,6 +47,8 @@ class CudaOps final : public Ops {
   Event create_event() override;
   void record(Event event, Stream stream) override;
   void wait(Stream stream, Event event) override;
+  bool event_reached(Event event) override;
+  void* native_stream(Stream stream) override;
   void synchronize() override;
   void upload(Tensor target, const void* source) override;
   void upload_async(Tensor target, const void* source, Stream stream) override;

@@ -263,6 +263,38 @@ TEST_CASE("emulated events: the host waits for a record and for no more than it 
   CHECK(results.floats()[1] == 1);
 }
 
+TEST_CASE("emulated events: the device works on while it is asked for an event") {
+  TestStream stream;
+  TestEvent event;
+  TestMemory memory(4);
+  CHECK(cudaEventQuery(event.handle) == cudaSuccess);
+  for (int i = 0; i < 3; ++i) cudaMemsetAsync(memory.data, i, 4, stream.handle);
+  CHECK(cudaEventRecord(event.handle, stream.handle) == cudaSuccess);
+  for (int i = 0; i < 3; ++i) CHECK(cudaEventQuery(event.handle) == cudaErrorNotReady);
+  CHECK(cudaEventQuery(event.handle) == cudaSuccess);
+  CHECK(cudaGetLastError() == cudaErrorNotReady);
+  CHECK(cudaEventQuery(nullptr) == cudaErrorInvalidResourceHandle);
+}
+
+TEST_CASE("emulated streams: work that another process holds up lets other streams go on") {
+  for (const StreamOrder order : kOrders) {
+    const TestStreamOrder chosen({order, 3});
+    TestStream held_up, other;
+    TestMemory memory(4);
+    TestPinned results(8);
+    int looks = 0;
+    // The other process answers at the third look.
+    emulator::device().enqueue_when([&] { return ++looks == 3; }, held_up.handle, "held up", [] {});
+    cudaMemcpyAsync(results.floats(), memory.data, 4, cudaMemcpyDeviceToHost, held_up.handle);
+    launch("set", set_kernel, one_thread(other), memory.floats(), 3.0f);
+    CHECK(cudaStreamSynchronize(other.handle) == cudaSuccess);
+    CHECK(looks < 3);
+    CHECK(cudaStreamSynchronize(held_up.handle) == cudaSuccess);
+    CHECK(looks == 3);
+    CHECK(results.floats()[0] == 3);
+  }
+}
+
 TEST_CASE("emulated streams: a stream that is destroyed still does its work") {
   TestMemory memory(4);
   TestPinned result(4);

@@ -71,7 +71,7 @@ TEST_CASE("config: edit_distance counts insertions, deletions and substitutions"
 TEST_CASE("config: values that ask for nothing are granted") {
   CHECK(override_complaint("parallel.zero_stage=0") == "");
   CHECK(override_complaint("parallel.zero_stage=1") == "");
-  CHECK(contains(override_complaint("parallel.zero_stage=2"), "must be between 0 and 1"));
+  CHECK(contains(override_complaint("parallel.zero_stage=2"), "must be <= 1"));
   CHECK(override_complaint("model.norm.branch=none") == "");
   CHECK(override_complaint("data.tokenizer=bytes") == "");
   CHECK(contains(override_complaint("data.tokenizer=gpt2:dir"), "generated corpus is of bytes"));

@@ -100,6 +100,20 @@ TEST_CASE("plan: the weights and moments of the plan are those that are allocate
         (optimizer.first_moment().elements() + optimizer.second_moment().elements()) * 4);
 }
 
+TEST_CASE("plan: ranks share the optimizer's state, and pass less each") {
+  Config config = parse(minimal, {"run.device=cpu"});
+  Config whole = parse(minimal, {"run.device=cpu", "parallel.zero_stage=0"});
+  const RunPlan one = plan_run(config, 1), four = plan_run(config, 4);
+  CHECK(four.weights_bytes == one.weights_bytes);
+  CHECK(four.gradients_bytes == one.gradients_bytes);
+  // The largest share has the remainders of all buckets: less than 64 numbers for each rank.
+  const int64_t quarter = one.optimizer_bytes / 4;
+  CHECK(four.optimizer_bytes >= quarter);
+  CHECK(four.optimizer_bytes < quarter + 4 * 4 * 64 * 2 * 4);
+  CHECK(plan_run(whole, 4).optimizer_bytes == one.optimizer_bytes);
+  CHECK_THROWS_AS(plan_run(config, 9), Error);  // 8 sequences a step
+}
+
 TEST_CASE("plan: bf16 halves the weights and adds masters to the moments") {
   Config wide_config = parse(minimal, {"run.device=cpu"});
   Config config = parse(minimal, {"run.device=cpu", "run.precision=bf16"});

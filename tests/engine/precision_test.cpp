@@ -57,7 +57,7 @@ struct Trained {
   int updates = 0;
 };
 
-void save(const Trained& trained, const TemporaryFolder& folder, PrecisionChoice precision) {
+void save(Trained& trained, const TemporaryFolder& folder, PrecisionChoice precision) {
   TrainingState state;
   state.step = 5;
   ModelDescription description{trained.small.model.config(), "bytes"};
@@ -201,7 +201,7 @@ TEST_CASE("resolve_device: auto is bf16 on a GPU and fp32 on a CPU") {
 
 TEST_CASE("resume_warnings: another precision than the checkpoint's is named") {
   const TemporaryFolder folder;
-  const Trained trained(Precision::bf16);
+  Trained trained(Precision::bf16);
   save(trained, folder, PrecisionChoice::bf16);
   const CheckpointDirectory::Found found = found_in(folder);
   CHECK(resume_warnings(found, PrecisionChoice::bf16).empty());

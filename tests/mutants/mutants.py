@@ -1,5 +1,6 @@
 """The table of mutants: small mistakes, each of which must turn a test red."""
 
+import shutil
 from typing import NamedTuple
 
 from analysis_mutants import ANALYSIS_MISTAKES
@@ -10,6 +11,7 @@ from placement_mutants import PLACEMENT_MISTAKES
 from prepare_mutants import PREPARE_MISTAKES
 from prompt_mutants import PROMPT_MISTAKES
 from pure_bf16_mutants import PURE_BF16_MISTAKES
+from ranks_mutants import RANKS_MISTAKES
 from removal_mutants import GOLDEN_REMOVAL, REMOVAL_MISTAKES, SIGMA_LATE, SPECIAL_MISTAKES
 from tokenizer_mutants import TOKENIZER_MISTAKES
 
@@ -173,7 +175,7 @@ MUTANTS = [
     one("gradients forget the loss scale", MODELS, GPT2_GRADIENTS, LOSS,
         "const auto scale = static_cast<Scalar>(state_.loss_scale);", "const Scalar scale = 1;"),
     one("the step's loss forgets the loss scale", MODELS, "Model: the step's loss*", LOSS,
-        "loss_ += state_.loss_scale * sum;", "loss_ += sum;"),
+        "losses_.loss += state_.loss_scale * sum;", "losses_.loss += sum;"),
     one("a tied embedding's gradient from the head alone", MODELS, GPT2_GRADIENTS, MODEL,
         "  ops_.embedding_backward(pass.gradient",
         "  if (!config_.tie_embeddings) ops_.embedding_backward(pass.gradient"),
@@ -192,8 +194,8 @@ MUTANTS = [
     one("gains decay", MODELS, TRAINED, PARAMETER,
         GAIN, GAIN + "    list_.back().decays = true;\n"),
     one("decay on all that is not to decay", MODELS, TRAINED, "engine/optimizer.cpp",
-        "update(bucket.decay_end, bucket.end, 0.0);",
-        "update(bucket.decay_end, bucket.end, config_.weight_decay);"),
+        "update(vectors, packed + vectors.begin - range.begin, 0.0);",
+        "update(vectors, packed + vectors.begin - range.begin, config_.weight_decay);"),
     one("a bucket is reported before its last norm", MODELS, "backward: reports each bucket*",
         MODEL, "    pass_joint(2 * at, Joint::Position::inner);",
         "    done(config_.layers - layer);\n    pass_joint(2 * at, Joint::Position::inner);"),
@@ -274,3 +276,6 @@ MUTANTS += [one(*mistake) for mistake in SPECIAL_MISTAKES]
 MUTANTS.append(Mutant(SIGMA_LATE[0], ENGINE, GOLDEN_REMOVAL, *SIGMA_LATE[1:]))
 MUTANTS += [one(*mistake) for mistake in EXPORT_MISTAKES + ANALYSIS_MISTAKES + PLACEMENT_MISTAKES +
             MULTIPLE_CHOICE_MISTAKES + PROMPT_MISTAKES + PURE_BF16_MISTAKES]
+# Their tests skip where there is no MPI.
+if shutil.which("mpicxx") and shutil.which("mpirun"):
+    MUTANTS += [one(*mistake) for mistake in RANKS_MISTAKES]

@@ -16,7 +16,7 @@ REMOVAL_MISTAKES = [
      "return sigma > 0 ? momentum * sigma + (1 - momentum) * mean : mean;",
      "return momentum * sigma + (1 - momentum) * mean;"),
     ("removal: stds of earlier steps count", REMOVAL,
-     "  if (tracks_) model_.zero_norm_stds();\n", ""),
+     "  model_.zero_norm_stds();\n", ""),
     ("removal: a shared sigma stops when queries and keys go", REMOVAL,
      "{NormRole::attention_v, NormRole::attention_qk}", "{NormRole::attention_qk}"),
     ("removal: a shared sigma has the momentum of values", REMOVAL,

@@ -1,8 +1,10 @@
 #include "tests/emulator/library/device.h"
 
 #include <algorithm>
+#include <chrono>
 #include <exception>
 #include <iterator>
+#include <thread>
 #include <utility>
 
 #include "kernels/random.h"
@@ -13,10 +15,15 @@ namespace {
 
 constexpr size_t kMemoryBytes = size_t{16} << 30;
 
-// Does nothing until `record` is reached; 0: waits for nothing.
+// Between looks at work that waits for other processes; and how many looks are for ever.
+constexpr std::chrono::microseconds kLook{50};
+constexpr int64_t kForever = std::chrono::minutes(2) / kLook;
+
+// Does nothing until `record` is reached, 0: waits for nothing, and `ready`, if any, says so.
 struct Task {
   std::string name;
   uint64_t waits_for = 0;
+  std::function<bool()> ready;
   std::function<void()> work;
 };
 
@@ -39,6 +46,7 @@ class Device::Stream final : public CUstream_st {
 
   std::deque<Task> tasks;
   bool destroyed = false;
+  bool held_up = false;  // by another process, when it was last looked at
 
  private:
   Device& device_;
@@ -112,7 +120,12 @@ bool Device::destroy_event(cudaEvent_t handle) {
 }
 
 void Device::enqueue(cudaStream_t stream, const std::string& name, std::function<void()> work) {
-  known(stream).tasks.push_back({name, 0, std::move(work)});
+  known(stream).tasks.push_back({name, 0, nullptr, std::move(work)});
+}
+
+void Device::enqueue_when(const std::function<bool()>& ready, cudaStream_t stream,
+                          const std::string& name, std::function<void()> work) {
+  known(stream).tasks.push_back({name, 0, ready, std::move(work)});
 }
 
 void Device::record(cudaEvent_t event, cudaStream_t stream) {
@@ -123,7 +136,13 @@ void Device::record(cudaEvent_t event, cudaStream_t stream) {
 }
 
 void Device::wait(cudaStream_t stream, cudaEvent_t event) {
-  known(stream).tasks.push_back({"wait", event->record, [] {}});
+  known(stream).tasks.push_back({"wait", event->record, nullptr, [] {}});
+}
+
+bool Device::query(cudaEvent_t event) {
+  const auto reached = [&] { return !pending_records_.contains(event->record); };
+  if (!reached()) run([&] { work_once(); });
+  return reached();
 }
 
 void Device::synchronize(cudaEvent_t event) {
@@ -144,47 +163,87 @@ void Device::synchronize() {
 
 void Device::run_until(const std::function<bool()>& done) {
   if (done()) return;
+  idle_looks_ = 0;
+  run([&] {
+    while (!done()) work_once();
+  });
+}
+
+void Device::run(const std::function<void()>& work) {
   const bool unwinding = std::uncaught_exceptions() > 0;
-  const DeviceMemory::Access access(memory_);
+  const struct Close {
+    std::optional<DeviceMemory::Access>& access;
+    ~Close() { access.reset(); }
+  } close{access_};
   try {
-    // What a stream waits for was enqueued before the wait: there is always one that can go on.
-    while (!done()) run_next(choose());
+    work();
   } catch (const Failure&) {
     forget_work();
     if (!unwinding) throw;
   }
 }
 
-bool Device::can_go_on(const Stream& stream) const {
-  return !stream.tasks.empty() && !pending_records_.contains(stream.tasks.front().waits_for);
+// What a stream waits for was enqueued before the wait: there is always one that can go on, if
+// other processes do.
+void Device::work_once() {
+  if (Stream* stream = choose()) {
+    run_next(*stream);
+  } else {
+    wait_for_others();
+  }
 }
 
-Device::Stream& Device::choose() {
+bool Device::can_go_on(const Stream& stream) const {
+  return !stream.tasks.empty() && !stream.held_up &&
+         !pending_records_.contains(stream.tasks.front().waits_for);
+}
+
+Device::Stream* Device::choose() {
   std::vector<Stream*> able;
   for (const auto& own : streams_) {
     if (can_go_on(*own)) able.push_back(own.get());
   }
+  if (able.empty()) return nullptr;
   switch (settings_.order) {
     case StreamOrder::shuffled:
-      return *able[mix(mix(settings_.seed) ^ draws_++) % able.size()];
+      return able[mix(mix(settings_.seed) ^ draws_++) % able.size()];
     case StreamOrder::oldest_first:
-      return *able.front();
+      return able.front();
     case StreamOrder::newest_first:
-      return *able.back();
+      return able.back();
   }
   throw Failure("unknown order of streams");
 }
 
 void Device::run_next(Stream& stream) {
+  stream.held_up = stream.tasks.front().ready && !stream.tasks.front().ready();
+  if (stream.held_up) return;
   const Task task = std::move(stream.tasks.front());
   stream.tasks.pop_front();
+  idle_looks_ = 0;
+  if (!access_) access_.emplace(memory_);
   task.work();
   const std::string overrun = memory_.overrun();
   if (!overrun.empty()) throw Failure(task.name + ": " + overrun);
 }
 
+void Device::wait_for_others() {
+  std::string name;
+  for (const auto& own : streams_) {
+    if (std::exchange(own->held_up, false)) name = own->tasks.front().name;
+  }
+  if (++idle_looks_ > kForever) {
+    idle_looks_ = 0;
+    throw Failure(name + ": waits for ever");
+  }
+  std::this_thread::sleep_for(kLook);
+}
+
 void Device::forget_work() {
-  for (const auto& own : streams_) own->tasks.clear();
+  for (const auto& own : streams_) {
+    own->tasks.clear();
+    own->held_up = false;
+  }
   pending_records_.clear();
 }
 

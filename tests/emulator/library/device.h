@@ -1,6 +1,6 @@
 // The emulated device behind the runtime: streams that take work and do it late, in any order that
-// streams and events allow. Work is done only when the host waits, so that an order that was
-// forgotten shows in the numbers.
+// streams and events allow. Work is done only when the host waits or asks how far it is, so that an
+// order that was forgotten shows in the numbers.
 //
 // What a kernel does wrong comes as emulator::Failure from the call that waits for it. What is
 // asked wrongly of the runtime comes as CUDA's status.
@@ -13,6 +13,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -62,12 +63,19 @@ class Device {
 
   // Work of a stream that knows_stream().
   void enqueue(cudaStream_t stream, const std::string& name, std::function<void()> work);
+  // Work that waits for other processes: `ready` is asked again and again, while other streams go
+  // on. It may not look at the device's memory.
+  void enqueue_when(const std::function<bool()>& ready, cudaStream_t stream,
+                    const std::string& name, std::function<void()> work);
   void record(cudaEvent_t event, cudaStream_t stream);
   // Waits for what the event's last record, if any, stands for at this moment.
   void wait(cudaStream_t stream, cudaEvent_t event);
 
+  // Whether an event's last record is reached; where it is not, one piece of work is done.
+  bool query(cudaEvent_t event);
   // Do work until an event's last record is reached, or one stream, or all, have none left. Throws
-  // Failure; then all work is forgotten. While an exception is on its way nothing is thrown.
+  // Failure, also where other processes let it wait for ever; then all work is forgotten. While an
+  // exception is on its way nothing is thrown.
   void synchronize(cudaEvent_t event);
   void synchronize(cudaStream_t stream);
   void synchronize();
@@ -76,14 +84,21 @@ class Device {
   class Stream;
   Stream& known(cudaStream_t handle);
   void run_until(const std::function<bool()>& done);
+  // Forgets all work where it fails.
+  void run(const std::function<void()>& work);
+  // One piece of work; at most a look, where all that is left waits for other processes.
+  void work_once();
   bool can_go_on(const Stream& stream) const;
-  Stream& choose();
+  Stream* choose();
   void run_next(Stream& stream);
+  void wait_for_others();
   void forget_work();
 
   StreamSettings settings_;
   uint64_t draws_ = 0;
+  int64_t idle_looks_ = 0;  // in a row, at work that waits for other processes
   DeviceMemory memory_;
+  std::optional<DeviceMemory::Access> access_;  // from the first work to the end of run()
   std::map<const std::byte*, std::vector<std::byte>> pinned_;
   std::vector<std::unique_ptr<Stream>> streams_;  // in the order of creation
   std::vector<std::unique_ptr<CUevent_st>> events_;
