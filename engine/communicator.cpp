@@ -68,7 +68,6 @@ class LocalCommunicator final : public Communicator {
  public:
   LocalCommunicator() : Communicator(JobPlace{}, 0) {}
   std::string description() const override { return "none (a job of one rank)"; }
-  void attach(Ops&) override {}
   void sum(Tensor) override {}
   void sum_parts(Tensor) override {}
   void gather_parts(Tensor) override {}
@@ -79,6 +78,8 @@ class LocalCommunicator final : public Communicator {
   void sum(std::span<double>) override {}
   std::vector<uint64_t> gather(uint64_t value) override { return {value}; }
   void end_job(int exit_code) override { std::exit(exit_code); }
+  void attach(Ops&) override {}
+  void detach() override {}
 };
 
 }  // namespace

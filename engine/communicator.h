@@ -43,10 +43,9 @@ class Communicator {
   virtual std::string description() const = 0;
   JobLedger& ledger() { return ledger_; }
 
-  // --- Tensors (1,n) of the device that `attach` names, contiguous. Each verb enqueues, after what
+  // --- Tensors (1,n) of the device of an Attachment, contiguous. Each verb enqueues, after what
   // the compute stream holds now, and beside what comes on it later; the tensor is in use until
   // join(), which makes the compute stream wait.
-  virtual void attach(Ops& ops) = 0;
   // tensor = Σ over ranks, the same bits on all. f32 or f64.
   virtual void sum(Tensor tensor) = 0;
   // The same for this rank's own part; the other parts are lost. f32
@@ -72,6 +71,10 @@ class Communicator {
   virtual void end_job(int exit_code) = 0;
 
  protected:
+  friend class Attachment;
+  virtual void attach(Ops& ops) = 0;
+  virtual void detach() = 0;
+
   // A wait for the other ranks, which looks again and again.
   class Wait {
    public:
@@ -99,17 +102,35 @@ class Communicator {
   JobLedger ledger_;
 };
 
+// While it lives, a communicator speaks for a device; all ranks make one together. By NCCL they
+// meet here, and take leave of each other at the end, unless an exception ends it.
+class Attachment {
+ public:
+  Attachment(Communicator& communicator, Ops& ops) : communicator_(communicator) {
+    communicator_.attach(ops);
+  }
+  ~Attachment() { communicator_.detach(); }
+  Attachment(const Attachment&) = delete;
+  Attachment& operator=(const Attachment&) = delete;
+
+ private:
+  Communicator& communicator_;
+};
+
 // MPI between ranks on CPUs; nothing in a job of one. Throws an input Error where the build has not
 // what the job needs.
-std::unique_ptr<Communicator> make_communicator(const JobPlace& place, double timeout_seconds);
+std::unique_ptr<Communicator> make_mpi_communicator(const JobPlace& place, double timeout_seconds);
+bool mpi_available();  // in this build
 // Brings the first rank's bytes to all ranks: engine/rendezvous.h, or MPI where there is MPI too.
 using BroadcastBytes = std::function<void(std::span<std::byte> bytes)>;
-// NCCL between ranks on GPUs, one each; nothing in a job of one. attach() comes before every other
-// verb: it makes the ranks meet, by `broadcast`. join() returns when the GPU has done what was
-// begun: whoever waits for the GPU afterwards waits for no other rank. Throws an input Error where
-// the build has no NCCL.
-std::unique_ptr<Communicator> make_nccl_communicator(const JobPlace& place, double timeout_seconds,
-                                                     BroadcastBytes broadcast);
+// NCCL between ranks on GPUs, one each; nothing in a job of one. No verb without an Attachment,
+// which makes the ranks meet, by `broadcast`. join() returns when the GPU has done what was begun:
+// whoever waits for the GPU afterwards waits for no other rank. `launcher`: of the same ranks on
+// CPUs, where there is one; it is kept, and ends the job. Throws an input Error where the build has
+// no NCCL.
+std::unique_ptr<Communicator> make_nccl_communicator(
+    const JobPlace& place, double timeout_seconds, BroadcastBytes broadcast,
+    std::unique_ptr<Communicator> launcher = nullptr);
 // A job of one.
 std::unique_ptr<Communicator> make_local_communicator();
 // One line each for --version.

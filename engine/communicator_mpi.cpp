@@ -59,8 +59,6 @@ class MpiCommunicator final : public Communicator {
     return "MPI (" + std::string(version, std::strcspn(version, ",\n")) + ")";
   }
 
-  void attach(Ops&) override {}
-
   using Communicator::sum;
   void sum(Tensor tensor) override {
     check(tensor.dtype != DType::bf16, "a sum of f32 or f64");
@@ -144,6 +142,9 @@ class MpiCommunicator final : public Communicator {
     MPI_Abort(MPI_COMM_WORLD, exit_code);
     std::_Exit(exit_code);
   }
+
+  void attach(Ops&) override {}
+  void detach() override {}
 
  private:
   struct Pending {
@@ -237,13 +238,15 @@ JobPlace place_by_mpi(JobPlace place) {
 
 }  // namespace
 
-std::unique_ptr<Communicator> make_communicator(const JobPlace& place, double timeout_seconds) {
+std::unique_ptr<Communicator> make_mpi_communicator(const JobPlace& place, double timeout_seconds) {
   if (place.ranks == 1) return make_local_communicator();
   int given = MPI_THREAD_SINGLE;
   MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &given);
   MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
   return std::make_unique<MpiCommunicator>(place_by_mpi(place), timeout_seconds);
 }
+
+bool mpi_available() { return true; }
 
 std::string mpi_status() {
   char version[MPI_MAX_LIBRARY_VERSION_STRING] = {};

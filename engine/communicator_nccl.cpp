@@ -46,23 +46,18 @@ std::string version_text() {
 
 class NcclCommunicator final : public Communicator {
  public:
-  NcclCommunicator(const JobPlace& place, double timeout_seconds, BroadcastBytes broadcast)
-      : Communicator(place, timeout_seconds), broadcast_(std::move(broadcast)) {}
+  NcclCommunicator(const JobPlace& place, double timeout_seconds, BroadcastBytes broadcast,
+                   std::unique_ptr<Communicator> launcher)
+      : Communicator(place, timeout_seconds),
+        launcher_(std::move(launcher)),
+        broadcast_(std::move(broadcast)) {}
 
-  // After an error there is nobody to take leave of.
-  ~NcclCommunicator() override {
-    if (comm_ == nullptr) return;
-    if (unfinished_ || std::uncaught_exceptions() > 0 || !take_leave()) {
-      ncclCommAbort(comm_);
-    } else {
-      ncclCommDestroy(comm_);
-    }
-  }
+  ~NcclCommunicator() override { detach(); }
 
   std::string description() const override { return "NCCL " + version_text(); }
 
   void attach(Ops& ops) override {
-    check(ops_ == nullptr, "one attach");
+    check(ops_ == nullptr, "one attachment at a time");
     ops_ = &ops;
     unfinished_ = true;
     stream_ = ops.create_stream();
@@ -80,6 +75,20 @@ class NcclCommunicator final : public Communicator {
     require(ncclCommInitRankConfig(&comm_, ranks(), id, rank(), &config));
     unfinished_ = false;
     ledger().leave();
+  }
+
+  // After an error there is nobody to take leave of.
+  void detach() override {
+    if (comm_ != nullptr) {
+      if (unfinished_ || std::uncaught_exceptions() > 0 || !take_leave()) {
+        ncclCommAbort(comm_);
+      } else {
+        ncclCommDestroy(comm_);
+      }
+    }
+    comm_ = nullptr;
+    ops_ = nullptr;
+    room_ = {};
   }
 
   using Communicator::sum;
@@ -184,20 +193,23 @@ class NcclCommunicator final : public Communicator {
     return all;
   }
 
-  // The launcher sees the exit code and stops the other ranks.
-  void end_job(int exit_code) override { std::_Exit(exit_code); }
+  // A launcher that is none of ours sees the exit code and stops the other ranks.
+  void end_job(int exit_code) override {
+    if (launcher_) launcher_->end_job(exit_code);
+    std::_Exit(exit_code);
+  }
 
  private:
   // The first of the host's numbers on the device, of 64 bits whatever they are.
   Tensor numbers(int64_t count) const {
-    check(ops_ != nullptr, "attach before any operation");
+    check(ops_ != nullptr, "an attachment before any operation");
     return {room_.data(), DType::f64, {1, count}};
   }
 
   // Behind what the compute stream holds now.
   template <typename Call>
   void enqueue(const std::string& operation, ConstTensor tensor, const Call& call) {
-    check(ops_ != nullptr, "attach before any operation");
+    check(ops_ != nullptr, "an attachment before any operation");
     check(comm_ != nullptr, "no operation after one that failed");
     if (tensor.elements() == 0) return;
     ledger().enter(operation + count_text(tensor.elements()) + " numbers");
@@ -273,6 +285,7 @@ class NcclCommunicator final : public Communicator {
     return result == ncclSuccess;
   }
 
+  std::unique_ptr<Communicator> launcher_;
   BroadcastBytes broadcast_;
   Ops* ops_ = nullptr;
   Stream stream_;
@@ -287,9 +300,11 @@ class NcclCommunicator final : public Communicator {
 }  // namespace
 
 std::unique_ptr<Communicator> make_nccl_communicator(const JobPlace& place, double timeout_seconds,
-                                                     BroadcastBytes broadcast) {
+                                                     BroadcastBytes broadcast,
+                                                     std::unique_ptr<Communicator> launcher) {
   if (place.ranks == 1) return make_local_communicator();
-  return std::make_unique<NcclCommunicator>(place, timeout_seconds, std::move(broadcast));
+  return std::make_unique<NcclCommunicator>(place, timeout_seconds, std::move(broadcast),
+                                            std::move(launcher));
 }
 
 std::string nccl_status() { return version_text(); }

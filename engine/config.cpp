@@ -196,6 +196,31 @@ void read_schedule(const Section& schedule, ScheduleConfig& config) {
   }
 }
 
+// One of the two alone says nothing, and each process would train by itself.
+std::optional<JobPlace> read_place(const Section& parallel) {
+  constexpr int64_t kMostRanks = 1 << 20;
+  int64_t rank = 0, ranks = 1;
+  const bool has_rank = parallel.integer("rank", rank, 0, kMostRanks - 1);
+  const bool has_ranks = parallel.integer("ranks", ranks, 1, kMostRanks);
+  int64_t local_rank = rank;
+  const bool has_local_rank = parallel.integer("local_rank", local_rank, 0, kMostRanks - 1);
+  if (!has_rank && !has_ranks && !has_local_rank) return std::nullopt;
+  parallel.require("rank", "Give rank and ranks, or neither");
+  parallel.require("ranks", "Give rank and ranks, or neither");
+  if (rank >= ranks) {
+    throw parallel.error("rank", std::to_string(rank),
+                         "must be < ranks = " + std::to_string(ranks) + ": ranks count from 0",
+                         "Lower it, or raise parallel.ranks");
+  }
+  JobPlace place;
+  place.rank = static_cast<int>(rank);
+  place.ranks = static_cast<int>(ranks);
+  place.local_rank = static_cast<int>(local_rank);
+  place.local_ranks = ranks == 1 ? 1 : 0;
+  place.said_by = "parallel.rank and parallel.ranks";
+  return place;
+}
+
 void read_the_rest(const Section& root, Config& config) {
   Section evaluation = root.section("evaluation");
   evaluation.integer("every", config.evaluation.every, 0, most_steps);
@@ -220,6 +245,7 @@ void read_the_rest(const Section& root, Config& config) {
   }
   parallel.integer("zero_stage", config.parallel.zero_stage, 0, 1);
   parallel.number("timeout_seconds", config.parallel.timeout_seconds, positive);
+  config.parallel.place = read_place(parallel);
   root.section("guard").integer("nonfinite_steps", config.guard.nonfinite_steps, 1, most_steps);
   root.section("diagnostics").integer("every", config.diagnostics.every, 0, most_steps);
 }

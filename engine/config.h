@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "data/document_source.h"
+#include "engine/job_place.h"
 #include "engine/norm_states.h"
 #include "models/config.h"
 
@@ -128,6 +129,9 @@ struct ParallelConfig {
   int64_t zero_stage = 1;
   // What a rank waits for the others before it ends the job; longer than the longest checkpoint.
   double timeout_seconds = 600;
+  // rank, ranks and local_rank: of this process, where no launcher says it. Not of the run: never
+  // written.
+  std::optional<JobPlace> place;
 };
 
 struct GuardConfig {
@@ -169,7 +173,8 @@ Config load_config(const std::string& path, const std::vector<std::string>& over
 // The same from text; `name` stands for the file in messages.
 Config parse_config(const std::string& yaml, const std::string& name,
                     const std::vector<std::string>& overrides = {});
-// YAML that load_config reads back to an equal Config, every key written.
+// YAML that load_config reads back to an equal Config, every key written but parallel.rank, ranks
+// and local_rank.
 std::string to_yaml(const Config& config);
 // The lines "section.key: old → new" in which two resolved files differ, but for keys that may
 // change between a run and its continuation (schedule.stop_step, evaluation.*, checkpoint.*,

@@ -37,7 +37,7 @@ constexpr std::pair<const char*, const char*> known_sections[] = {
      "auxiliary_target"},
     {"evaluation", "every tokens reference_batch"},
     {"checkpoint", "every keep"},
-    {"parallel", "reproducible shards zero_stage timeout_seconds"},
+    {"parallel", "reproducible shards zero_stage timeout_seconds rank ranks local_rank"},
     {"diagnostics", "every"},
     {"guard", "nonfinite_steps"},
 };

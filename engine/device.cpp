@@ -37,11 +37,11 @@ Precision precision_of(const RunConfig& run) {
   throw Error("a precision that is not resolved");
 }
 
-std::unique_ptr<Ops> make_device(const RunConfig& run) {
+std::unique_ptr<Ops> make_device(const RunConfig& run, int local_rank) {
   const RunConfig resolved = resolve_device(run);
   const bool cuda = resolved.device == DeviceChoice::cuda;
   return make_ops(cuda ? Device::cuda : Device::cpu, precision_of(resolved),
-                  static_cast<int>(run.threads));
+                  static_cast<int>(run.threads), local_rank);
 }
 
 }  // namespace normlab

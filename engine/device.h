@@ -12,7 +12,8 @@ namespace normlab {
 RunConfig resolve_device(RunConfig run);
 // Of a device so resolved.
 Precision precision_of(const RunConfig& run);
-// Throws an input Error where the device that is asked for is not there.
-std::unique_ptr<Ops> make_device(const RunConfig& run);
+// Throws an input Error where the device that is asked for is not there. local_rank: among the
+// ranks of this machine, which have one GPU each.
+std::unique_ptr<Ops> make_device(const RunConfig& run, int local_rank = 0);
 
 }  // namespace normlab

@@ -4,7 +4,6 @@
 #include <charconv>
 #include <cstdlib>
 #include <cstring>
-#include <optional>
 #include <vector>
 
 #include "kernels/error.h"
@@ -77,8 +76,8 @@ std::optional<JobPlace> place_by(const Launcher& launcher, const Environment& en
 
 }  // namespace
 
-JobPlace find_job_place(const Environment& environment) {
-  std::optional<JobPlace> found;
+JobPlace find_job_place(const std::optional<JobPlace>& said, const Environment& environment) {
+  std::optional<JobPlace> found = said;
   for (const Launcher& launcher : kLaunchers) {
     const auto place = place_by(launcher, environment);
     if (!place) continue;
@@ -91,14 +90,14 @@ JobPlace find_job_place(const Environment& environment) {
     if (place->said_by == "Slurm") continue;
     throw input_error(found->said_by + (found->said_by == "mpirun" ? " says " : " say ") +
                       text_of(*found) + ", " + place->said_by + " " + text_of(*place) +
-                      " (one process cannot be both). Start the job one way, and unset the "
-                      "variables of the other");
+                      " (one process cannot be both). Start the job one way, and take back what "
+                      "says the other");
   }
   return found.value_or(JobPlace{});
 }
 
-JobPlace find_job_place() {
-  return find_job_place([](const char* name) -> const char* { return std::getenv(name); });
+JobPlace find_job_place(const std::optional<JobPlace>& said) {
+  return find_job_place(said, [](const char* name) -> const char* { return std::getenv(name); });
 }
 
 int threads_of_rank(const JobPlace& place, int cores, int allowed) {

@@ -2,11 +2,14 @@
 
 #include <unistd.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <thread>
 
 #include "engine/device.h"
 #include "engine/hash.h"
+#include "engine/rendezvous.h"
+#include "engine/run_directory.h"
 
 namespace normlab {
 namespace {
@@ -23,17 +26,38 @@ std::string others_of(const std::vector<uint64_t>& values) {
 int machine_cores() { return static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN)); }
 int allowed_cores() { return static_cast<int>(std::thread::hardware_concurrency()); }
 
+// By the MPI of mpirun, which then also has the ranks' places on their machines.
+std::unique_ptr<Communicator> nccl_beside_mpi(const JobPlace& place, double timeout_seconds) {
+  std::unique_ptr<Communicator> launcher = make_mpi_communicator(place, timeout_seconds);
+  const JobPlace known = launcher->place();
+  const auto broadcast = [mpi = launcher.get()](std::span<std::byte> bytes) {
+    const auto count = static_cast<int64_t>(bytes.size() / sizeof(int32_t));
+    mpi->broadcast({bytes.data(), DType::i32, {1, count}}, 0);
+    mpi->join();
+  };
+  return make_nccl_communicator(known, timeout_seconds, broadcast, std::move(launcher));
+}
+
 }  // namespace
+
+std::unique_ptr<Communicator> join_job(const Config& config) {
+  const JobPlace place = find_job_place(config.parallel.place);
+  const double timeout = config.parallel.timeout_seconds;
+  if (place.ranks == 1) return make_local_communicator();
+  if (resolve_device(config.run).device != DeviceChoice::cuda) {
+    return make_mpi_communicator(place, timeout);
+  }
+  if (mpi_available() && place.said_by == "mpirun") return nccl_beside_mpi(place, timeout);
+  const auto variable = [](const char* name) -> const char* { return std::getenv(name); };
+  return make_nccl_communicator(
+      place, timeout,
+      find_broadcast(place, config.run.directory + "/" + kRendezvousDirectory, timeout, variable));
+}
 
 void check_ranks(const Config& config, int64_t ranks) {
   if (ranks == 1) return;
   const std::string count = std::to_string(ranks);
   const int64_t sequences = config.sequences_per_step();
-  if (resolve_device(config.run).device == DeviceChoice::cuda) {
-    throw input_error("run.device = cuda with " + count +
-                      " ranks (ranks on GPUs need NCCL, which is not part of this version). Use "
-                      "run.device: cpu, or one rank");
-  }
   if (is_pure_bf16(config.run.precision)) {
     throw input_error("run.precision = pure_bf16 with " + count +
                       " ranks (the program that it repeats is followed on one alone). Use another "
@@ -74,9 +98,10 @@ RunConfig run_of_rank(RunConfig run, const JobPlace& place) {
 std::string ranks_text(const Communicator& communicator, const RunConfig& run) {
   const JobPlace& place = communicator.place();
   const int64_t threads = run_of_rank(run, place).threads;
-  std::string text = std::to_string(communicator.ranks()) + " ranks by " +
-                     communicator.description() + ", " + std::to_string(threads) +
-                     (threads == 1 ? " thread each" : " threads each");
+  std::string text =
+      std::to_string(communicator.ranks()) + " ranks by " + communicator.description() + ", ";
+  if (resolve_device(run).device == DeviceChoice::cuda) return text + "one GPU each";
+  text += std::to_string(threads) + (threads == 1 ? " thread each" : " threads each");
   const int part = threads_of_rank(place, machine_cores(), machine_cores());
   if (run.threads == 0 && threads < part) {
     text += " (bound to " + std::to_string(allowed_cores()) + " of " +

@@ -11,10 +11,12 @@ namespace fs = std::filesystem;
 namespace {
 
 // Nothing is in it but what a start that was cut short leaves: the lock, empty files and
-// directories.
+// directories; and what ranks leave that have come here before this one.
 bool untouched(const std::string& path) {
   for (const auto& entry : fs::directory_iterator(path)) {
-    if (entry.path().filename() != ".lock" && !fs::is_empty(entry.path())) return false;
+    const fs::path name = entry.path().filename();
+    if (name == ".lock" || name == kRendezvousDirectory) continue;
+    if (!fs::is_empty(entry.path())) return false;
   }
   return true;
 }

@@ -14,6 +14,9 @@ enum class Start {
   fresh,  // refuse a directory that is not empty
 };
 
+// Below a run's directory; where its ranks meet before they can talk.
+inline constexpr const char* kRendezvousDirectory = "rendezvous";
+
 // The first rank of a job holds its directory; the others only know where it is.
 enum class Holder { first_rank, other_rank };
 

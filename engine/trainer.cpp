@@ -60,13 +60,14 @@ Trainer::Trainer(Config config, Start start, Log& log, Communicator& communicato
     : config_(std::move(config)),
       log_(log),
       communicator_(communicator),
-      ops_(make_device(run_of_rank(config_.run, communicator.place()))),
+      ops_(make_device(run_of_rank(config_.run, communicator.place()),
+                       communicator.place().local_rank)),
       corpus_(open_corpus(config_, reading_progress(log_))),
       starting_weights_(complete_config(config_, corpus_, log_)),
       directory_(config_, start, communicator.is_first() ? Holder::first_rank : Holder::other_rank),
       checkpoints_(directory_.path(), directory_.holder()) {
   log_.open(directory_.path() + "/log.txt");
-  communicator_.attach(*ops_);
+  attachment_ = std::make_unique<Attachment>(communicator_, *ops_);
   begin_ledger(communicator_, directory_.path());
   const auto found = find_checkpoint();
   check_agreement(communicator_, hash_text(directory_.configuration_hash()), "the configuration");

@@ -75,6 +75,7 @@ class Trainer {
   // After all that the input can be wrong in: a start that fails leaves nothing behind.
   RunDirectory directory_;
   CheckpointDirectory checkpoints_;
+  std::unique_ptr<Attachment> attachment_;
   std::unique_ptr<TokenStream> stream_;
   std::unique_ptr<Model> model_;
   std::unique_ptr<Optimizer> optimizer_;

@@ -4,7 +4,7 @@
 
 namespace normlab {
 
-std::unique_ptr<Ops> make_cuda_ops(Precision) {
+std::unique_ptr<Ops> make_cuda_ops(Precision, int) {
   throw input_error("run.device = cuda (" + cuda_status() + "). Use device: cpu or auto");
 }
 

@@ -7,7 +7,7 @@
 
 namespace normlab {
 
-// Operations on the current CUDA device. Throws Error where there is none.
-std::unique_ptr<Ops> make_cuda_ops(Precision precision);
+// Operations on a CUDA device, the process's current one from then on; see make_ops.
+std::unique_ptr<Ops> make_cuda_ops(Precision precision, int gpu);
 
 }  // namespace normlab

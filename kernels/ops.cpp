@@ -5,10 +5,12 @@
 
 namespace normlab {
 
-std::unique_ptr<Ops> make_ops(Device device, Precision precision, int threads) {
+std::unique_ptr<Ops> make_ops(Device device, Precision precision, int threads, int gpu) {
   switch (device) {
-    case Device::cpu: return make_cpu_ops(precision, threads);
-    case Device::cuda: return make_cuda_ops(precision);
+    case Device::cpu:
+      return make_cpu_ops(precision, threads);
+    case Device::cuda:
+      return make_cuda_ops(precision, gpu);
   }
   throw Error("unknown device");
 }

@@ -145,7 +145,8 @@ int train(const Options& options) {
   catch_stop_signals();
   Config config = load_config(options.config, options.overrides);
   if (options.dry_run) {
-    const int ranks = options.ranks > 0 ? options.ranks : find_job_place().ranks;
+    const int ranks =
+        options.ranks > 0 ? options.ranks : find_job_place(config.parallel.place).ranks;
     const RunPlan plan = plan_run(config, ranks);
     for (const std::string& warning : plan.warnings) std::cerr << "warning: " << warning << "\n";
     options.json ? print_plan_json(plan, config) : print_plan(plan, config);
@@ -155,7 +156,7 @@ int train(const Options& options) {
   if (options.ranks > 0) {
     throw input_error("--ranks (goes with --dry-run). Start a job of several with mpirun -np N");
   }
-  const auto communicator = make_communicator(find_job_place(), config.parallel.timeout_seconds);
+  const auto communicator = join_job(config);
   if (communicator->ranks() == 1) return train_model(options, config, *communicator);
   try {
     return train_model(options, config, *communicator);

@@ -9,7 +9,7 @@ namespace {
 
 cudaDeviceProp current_device() {
   int device = 0;
-  check_cuda(cudaGetDevice(&device), "choosing the CUDA device");
+  check_cuda(cudaGetDevice(&device), "asking for the CUDA device");
   cudaDeviceProp properties;
   check_cuda(cudaGetDeviceProperties(&properties, device), "asking the CUDA device what it has");
   return properties;

@@ -12,12 +12,24 @@ int device_count() {
   return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
 }
 
+// A launcher may show each process a GPU of its own; then that is the one, whatever its number.
+void choose_device(int gpu) {
+  const int count = device_count();
+  if (count > 1 && gpu >= count) {
+    throw input_error("run.device = cuda, GPU " + std::to_string(gpu) +
+                      " counted from 0 (there are " + std::to_string(count) +
+                      "). Start as many ranks on each machine as it has GPUs");
+  }
+  check_cuda(cudaSetDevice(count > 1 ? gpu : 0), "choosing the CUDA device");
+}
+
 }  // namespace
 
-std::unique_ptr<Ops> make_cuda_ops(Precision precision) {
+std::unique_ptr<Ops> make_cuda_ops(Precision precision, int gpu) {
   if (!cuda_available()) {
     throw input_error("run.device = cuda (" + cuda_status() + "). Use device: cpu or auto");
   }
+  choose_device(gpu);
   switch (precision) {
     case Precision::fp32:
       return std::make_unique<CudaOps<float>>();

@@ -68,6 +68,20 @@ TEST_CASE("config: edit_distance counts insertions, deletions and substitutions"
   CHECK(edit_distance("abc", "abc") == 0);
 }
 
+TEST_CASE("config: a process's place in a job is whole, and not part of the run") {
+  const std::string rank = "parallel.rank=1", ranks = "parallel.ranks=2";
+  CHECK(contains(override_complaint(rank), "parallel.ranks"));
+  CHECK(contains(override_complaint(ranks), "parallel.rank"));
+  CHECK(contains(override_complaint("parallel.local_rank=0"), "parallel.rank"));
+  CHECK(contains(complaint(minimal, {"parallel.rank=2", ranks}), "must be < ranks = 2"));
+  const Config config = parse_config(minimal, "recipe.yaml", {rank, ranks});
+  REQUIRE(config.parallel.place.has_value());
+  CHECK(config.parallel.place->rank == 1);
+  CHECK(config.parallel.place->ranks == 2);
+  CHECK(config.parallel.place->local_rank == 1);
+  CHECK(to_yaml(config) == to_yaml(parse_config(minimal, "recipe.yaml")));
+}
+
 TEST_CASE("config: values that ask for nothing are granted") {
   CHECK(override_complaint("parallel.zero_stage=0") == "");
   CHECK(override_complaint("parallel.zero_stage=1") == "");

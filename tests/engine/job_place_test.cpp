@@ -12,16 +12,16 @@ namespace {
 
 using Variables = std::map<std::string, std::string>;
 
-JobPlace place_in(const Variables& variables) {
-  return find_job_place([&](const char* name) -> const char* {
+JobPlace place_in(const Variables& variables, const std::optional<JobPlace>& said = {}) {
+  return find_job_place(said, [&](const char* name) -> const char* {
     const auto found = variables.find(name);
     return found == variables.end() ? nullptr : found->second.c_str();
   });
 }
 
-std::string complaint_in(const Variables& variables) {
+std::string complaint_in(const Variables& variables, const std::optional<JobPlace>& said = {}) {
   try {
-    place_in(variables);
+    place_in(variables, said);
   } catch (const Error& error) {
     return (error.kind() == ErrorKind::input ? "" : "WRONG KIND: ") + std::string(error.what());
   }
@@ -88,6 +88,21 @@ TEST_CASE("job_place: two launchers that contradict each other are an error") {
   both["RANK"] = "5";
   both["WORLD_SIZE"] = "8";
   CHECK(complaint_in(both).empty());
+}
+
+TEST_CASE("job_place: what the configuration says comes first, and is contradicted by nobody") {
+  JobPlace said;
+  said.rank = 5;
+  said.ranks = 8;
+  said.local_rank = 3;
+  said.local_ranks = 0;
+  said.said_by = "parallel.rank and parallel.ranks";
+  check_place(place_in({}, said), 5, 8, 3, 0);
+  check_place(place_in(open_mpi, said), 5, 8, 3, 0);
+  CHECK(place_in(open_mpi, said).said_by == said.said_by);
+  said.rank = 4;
+  CHECK(contains(complaint_in(open_mpi, said),
+                 "parallel.rank and parallel.ranks say rank 4 of 8, mpirun rank 5 of 8"));
 }
 
 TEST_CASE("job_place: half of a place, and no place at all, are errors") {

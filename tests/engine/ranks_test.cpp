@@ -22,6 +22,7 @@ class MadeUpJob final : public Communicator {
       : Communicator(one_of(static_cast<int>(others.size()) + 1), 1), others_(std::move(others)) {}
   std::string description() const override { return "nothing"; }
   void attach(Ops&) override {}
+  void detach() override {}
   using Communicator::sum;
   void sum(Tensor) override {}
   void sum_parts(Tensor) override {}

@@ -6,6 +6,8 @@ ENGINE = "test_engine"
 CURVE = "*compute the same curve"
 BITS = "*have the same bits with parallel.reproducible"
 RESUMED = "ranks: a checkpoint of 4 goes on*"
+GPU_CURVE = "ranks on emulated GPUs: 2 and 3*"
+GPU_ALONE = "ranks on emulated GPUs: without mpirun*"
 
 # name, test program, Catch2's filter, file, text that occurs once, what it becomes
 RANKS_MISTAKES = [
@@ -47,6 +49,15 @@ RANKS_MISTAKES = [
      "engine/trainer.cpp",
      "  check_agreement(communicator_, hash_text(directory_.configuration_hash()), "
      "\"the configuration\");\n", ""),
+    ("ranks: what was begun is summed before it is computed", TOOLS, GPU_CURVE,
+     "engine/communicator_nccl.cpp", "    ops_->wait(stream_, ready_);\n", ""),
+    ("ranks: nobody waits for NCCL", TOOLS, GPU_CURVE,
+     "engine/communicator_nccl.cpp", "    if (!unfinished_) return;\n", "    return;\n"),
+    ("ranks: a rank that came too early makes the directory a run's", TOOLS, GPU_ALONE,
+     "engine/run_directory.cpp", 'name == ".lock" || name == kRendezvousDirectory',
+     'name == ".lock"'),
+    ("ranks: the configuration's place is not taken", TOOLS, GPU_ALONE, "engine/ranks.cpp",
+     "find_job_place(config.parallel.place)", "find_job_place({})"),
     ("ranks: other weights pass", ENGINE, "check_replicas*", "engine/ranks.cpp",
      "  if (others.empty()) return;\n  throw Error(ErrorKind::communication,",
      "  if (others.size() < 100) return;\n  throw Error(ErrorKind::communication,"),

@@ -70,6 +70,10 @@ cudaError_t cudaGetDeviceCount(int* count) {
   return cudaSuccess;
 }
 
+cudaError_t cudaSetDevice(int index) {
+  return index == 0 ? cudaSuccess : failed(cudaErrorInvalidDevice);
+}
+
 cudaError_t cudaGetDevice(int* index) {
   *index = 0;
   return cudaSuccess;

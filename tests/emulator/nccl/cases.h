@@ -46,6 +46,7 @@ struct Gpu {
 
   std::unique_ptr<Ops> ops;
   std::unique_ptr<Communicator> communicator;
+  std::unique_ptr<Attachment> attachment;
 };
 
 // Numbers on a GPU.

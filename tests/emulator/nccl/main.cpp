@@ -46,7 +46,7 @@ Gpu::Gpu(const emulator::StreamSettings& order, double timeout_seconds)
     : ops(make_ops(Device::cuda, Precision::fp32)),
       communicator(nccl_communicator(timeout_seconds)) {
   emulator::configure_streams(order);
-  communicator->attach(*ops);
+  attachment = std::make_unique<Attachment>(*communicator, *ops);
 }
 
 Gpu::~Gpu() { emulator::configure_streams({}); }

@@ -216,7 +216,8 @@ void other_ids() {
   place.ranks = all_ranks();
   const auto ops = make_ops(Device::cuda, Precision::fp32);
   const auto communicator = make_nccl_communicator(place, 30, [](std::span<std::byte>) {});
-  expect_part(failure_of([&] { communicator->attach(*ops); }), "have different unique ids");
+  expect_part(failure_of([&] { const Attachment attachment(*communicator, *ops); }),
+              "have different unique ids");
   meet();
 }
 
@@ -248,7 +249,7 @@ void aborted_peer() {
   if (own_rank() == all_ranks() - 1) {
     const Numbers<float> numbers(*gpu.ops, ones());
     gpu.communicator->sum(numbers.tensor);
-    gpu.communicator.reset();
+    gpu.attachment.reset();
   } else {
     const std::string said = error_of_sum(gpu);
     expect_part(said, "has aborted");
