@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
+#include <filesystem>
 #include <sstream>
 #include <thread>
 
@@ -105,7 +106,14 @@ Finished Process::wait() {
 
 Finished run(const std::vector<std::string>& command) { return Process(command).wait(); }
 
-std::string program(const std::string& name) { return std::string(BUILD_DIRECTORY) + "/" + name; }
+std::string program(const std::string& name) {
+  // Where tests/mutants has linked some programs anew.
+  if (const char* folder = std::getenv("NORMLAB_PROGRAMS")) {
+    const std::string there = std::string(folder) + "/" + name;
+    if (std::filesystem::exists(there)) return there;
+  }
+  return std::string(BUILD_DIRECTORY) + "/" + name;
+}
 
 void sleep_seconds(double seconds) {
   std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
