@@ -107,7 +107,12 @@ class Communicator {
 class Attachment {
  public:
   Attachment(Communicator& communicator, Ops& ops) : communicator_(communicator) {
-    communicator_.attach(ops);
+    try {
+      communicator_.attach(ops);
+    } catch (...) {
+      communicator_.detach();
+      throw;
+    }
   }
   ~Attachment() { communicator_.detach(); }
   Attachment(const Attachment&) = delete;

@@ -70,9 +70,9 @@ TEST_CASE("config: edit_distance counts insertions, deletions and substitutions"
 
 TEST_CASE("config: a process's place in a job is whole, and not part of the run") {
   const std::string rank = "parallel.rank=1", ranks = "parallel.ranks=2";
-  CHECK(contains(override_complaint(rank), "parallel.ranks"));
-  CHECK(contains(override_complaint(ranks), "parallel.rank"));
-  CHECK(contains(override_complaint("parallel.local_rank=0"), "parallel.rank"));
+  CHECK(contains(override_complaint(rank), "parallel.ranks is missing"));
+  CHECK(contains(override_complaint(ranks), "parallel.rank is missing"));
+  CHECK(contains(override_complaint("parallel.local_rank=0"), "parallel.rank is missing"));
   CHECK(contains(complaint(minimal, {"parallel.rank=2", ranks}), "must be < ranks = 2"));
   const Config config = parse_config(minimal, "recipe.yaml", {rank, ranks});
   REQUIRE(config.parallel.place.has_value());

@@ -21,8 +21,11 @@ class MadeUpJob final : public Communicator {
   explicit MadeUpJob(std::vector<uint64_t> others)
       : Communicator(one_of(static_cast<int>(others.size()) + 1), 1), others_(std::move(others)) {}
   std::string description() const override { return "nothing"; }
-  void attach(Ops&) override {}
-  void detach() override {}
+  void attach(Ops&) override {
+    if (fails_to_attach) throw Error("no GPU");
+    attached = true;
+  }
+  void detach() override { detached = true; }
   using Communicator::sum;
   void sum(Tensor) override {}
   void sum_parts(Tensor) override {}
@@ -40,12 +43,28 @@ class MadeUpJob final : public Communicator {
   }
   void end_job(int) override {}
   uint64_t own = 0;
+  bool fails_to_attach = false, attached = false, detached = false;
 
  private:
   std::vector<uint64_t> others_;
 };
 
 }  // namespace
+
+TEST_CASE("Attachment: one that fails is taken back") {
+  const SmallModel small(small_config(Family::gpt2));
+  MadeUpJob job({1});
+  {
+    const Attachment attachment(job, small.model.ops());
+    CHECK(job.attached);
+    CHECK(!job.detached);
+  }
+  CHECK(job.detached);
+  job.detached = false;
+  job.fails_to_attach = true;
+  CHECK_THROWS_AS(Attachment(job, small.model.ops()), Error);
+  CHECK(job.detached);
+}
 
 TEST_CASE("check_replicas: equal weights pass, and others are named with the step") {
   const SmallModel small(small_config(Family::gpt2));
