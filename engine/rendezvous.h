@@ -1,7 +1,7 @@
 // Rendezvous: how the ranks of a job come by the first bytes that they share, where no MPI carries
 // them. Each function is called by all ranks, leaves the first rank's `bytes` with all, and waits
 // at most `timeout_seconds`; then it throws an Error of kind communication that names the ranks
-// which did not come.
+// which did not come; or one of kind stopped, where a signal asks for it.
 #pragma once
 
 #include <cstddef>

@@ -16,6 +16,7 @@
 #include "engine/files.h"
 #include "engine/log.h"
 #include "engine/rendezvous.h"
+#include "engine/stop_request.h"
 
 namespace normlab {
 namespace {
@@ -123,6 +124,7 @@ class FileRendezvous {
   }
 
   void pause(const std::string& why) const {
+    stop_where_requested("the ranks meet in " + directory_ + ": " + why);
     if (Clock::now() > end_) {
       throw Error(ErrorKind::communication,
                   directory_ + ": " + why + " within " + duration_text(timeout_seconds_) +

@@ -17,6 +17,7 @@
 
 #include "engine/log.h"
 #include "engine/rendezvous.h"
+#include "engine/stop_request.h"
 
 namespace normlab {
 namespace {
@@ -48,6 +49,7 @@ class Socket {
     while (true) {
       const auto left =
           std::chrono::duration_cast<std::chrono::milliseconds>(end - Clock::now()).count();
+      stop_where_requested("the ranks meet at MASTER_ADDR, MASTER_PORT");
       if (left < 0) return false;
       const int found = poll(&one, 1, static_cast<int>(std::min<int64_t>(left + 1, 1000)));
       if (found > 0) return true;
@@ -119,6 +121,7 @@ class TcpRendezvous {
   void take(std::span<std::byte> bytes) {
     constexpr std::chrono::milliseconds kAgain{100};
     while (!ask(bytes)) {
+      stop_where_requested("the first rank is awaited at " + text());
       if (Clock::now() > end_) throw late(text() + " did not answer: " + problem_);
       std::this_thread::sleep_for(kAgain);
     }

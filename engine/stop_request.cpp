@@ -6,6 +6,8 @@
 #include <csignal>
 #include <thread>
 
+#include "kernels/error.h"
+
 namespace normlab {
 namespace {
 
@@ -55,6 +57,12 @@ std::string stop_signal_name() {
       return "SIGUSR1";
   }
   return {};
+}
+
+void stop_where_requested(const std::string& what) {
+  if (!stop_requested()) return;
+  throw Error(ErrorKind::stopped, "stopped by " + stop_signal_name() + " while " + what +
+                                      "; run the same command again to go on");
 }
 
 }  // namespace normlab

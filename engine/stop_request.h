@@ -11,5 +11,8 @@ void catch_stop_signals();
 bool stop_requested();
 // "SIGTERM", or "" where none came.
 std::string stop_signal_name();
+// Throws an Error of kind stopped where a stop was asked for while nothing is to be saved: "stopped
+// by SIGTERM while WHAT".
+void stop_where_requested(const std::string& what);
 
 }  // namespace normlab

@@ -13,6 +13,7 @@ enum class ErrorKind {
   failure,        // anything else that goes wrong at run time
   diverged,       // the loss diverged or stayed non-finite
   communication,  // another rank failed
+  stopped,        // a signal asked for it; the same command goes on
 };
 
 // The text with its control characters written as "\x0a": what a damaged file puts into a message

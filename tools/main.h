@@ -24,6 +24,7 @@ inline int exit_code(ErrorKind kind) {
     case ErrorKind::failure: return kExitFailed;
     case ErrorKind::diverged: return kExitDiverged;
     case ErrorKind::communication: return kExitCommunication;
+    case ErrorKind::stopped: return kExitStopped;
   }
   return kExitFailed;
 }

@@ -191,6 +191,7 @@ TEST_CASE("rendezvous by TCP: strangers and ranks of another job are let go") {
   CHECK(all[0].error == "");
   CHECK(all[1].bytes == Bytes(kBytes, std::byte{1}));
   CHECK(all[2].kind == ErrorKind::communication);
+  check_contains(all[2].error, "is the first of 2 ranks, and this is one of 3");
 }
 
 TEST_CASE("rendezvous by file: all ranks have the first one's bytes, and nothing is left") {

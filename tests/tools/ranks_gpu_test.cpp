@@ -1,6 +1,7 @@
 // Ranks with an emulated GPU each, which speak by NCCL's double: the program itself, under mpirun
 // and without it.
 #include <signal.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <filesystem>
@@ -15,6 +16,7 @@ namespace {
 
 constexpr int kInput = 2;
 constexpr int kCommunication = 6;
+constexpr int kStopped = 75;
 
 const Overrides gpu = {
     "run.device=cuda",         "run.precision=fp32",     "batch.tokens_per_step=96",
@@ -112,6 +114,66 @@ TEST_CASE("ranks on emulated GPUs: without mpirun they meet by files, or say who
   const Finished fresh = run.train({"--fresh", "schedule.stop_step=1"});
   INFO(fresh.err);
   CHECK(fresh.exit_code == 0);
+}
+
+TEST_CASE("ranks on emulated GPUs: variables of srun and of torchrun are enough to meet by") {
+  if (!can_run_ranks()) return;
+  // NCCL's double speaks by MPI, so that mpirun stands behind; the program sees nothing of it.
+  const std::string as_another =
+      "rank=$OMPI_COMM_WORLD_RANK; "
+      "unset $(env | sed -n 's/^\\(OMPI_COMM_WORLD_[A-Z_]*\\)=.*/\\1/p'); ";
+  const struct {
+    const char* name;
+    std::string variables;
+  } launchers[] = {
+      {"srun without PMIx",
+       "export SLURM_JOB_ID=7 SLURM_STEP_ID=0 SLURM_STEP_NUM_TASKS=2 SLURM_PROCID=$rank "
+       "SLURM_LOCALID=$rank; "},
+      {"torchrun",
+       "export RANK=$rank LOCAL_RANK=$rank WORLD_SIZE=2 LOCAL_WORLD_SIZE=2 MASTER_ADDR=localhost "
+       "MASTER_PORT=" +
+           std::to_string(20000 + getpid() % 10000) + "; "}};
+  for (const auto& launched : launchers) {
+    INFO(launched.name);
+    const TinyRun run(gpu, "train_emulated");
+    std::vector<std::string> command = launcher(2);
+    for (const std::string& word : {std::string("sh"), std::string("-c"),
+                                    as_another + launched.variables + "exec \"$0\" \"$@\""}) {
+      command.push_back(word);
+    }
+    for (const std::string& word : run.command()) command.push_back(word);
+    const Finished finished = normlab::test::run(command);
+    INFO(finished.err);
+    CHECK(finished.exit_code == 0);
+    CHECK(run.last_step() == 6);
+    CHECK(says(finished, "2 ranks by NCCL"));
+  }
+}
+
+TEST_CASE("ranks on emulated GPUs: a signal ends those that wait for others to come") {
+  if (!can_run_ranks()) return;
+  for (const std::string rank : {"0", "1"}) {
+    for (const bool by_tcp : {false, true}) {
+      INFO("rank " << rank << (by_tcp ? ", TCP" : ", files"));
+      const TinyRun run(gpu, "train_emulated");
+      std::vector<std::string> command =
+          run.command({"parallel.rank=" + rank, "parallel.ranks=2", "parallel.timeout_seconds=15"});
+      if (by_tcp) {
+        const std::string port = "MASTER_PORT=" + std::to_string(20000 + getpid() % 10000);
+        command.insert(command.begin(), {"env", "MASTER_ADDR=127.0.0.1", port});
+      }
+      Process waiting(command);
+      REQUIRE(waiting.wait_until([&] { return waiting.awaits(SIGTERM); }));
+      sleep_seconds(0.5);  // into the rendezvous
+      waiting.signal(SIGTERM);
+      const Finished finished = waiting.wait();
+      INFO(finished.err);
+      CHECK(finished.exit_code == kStopped);
+      CHECK(finished.seconds < 30);
+      CHECK(says(finished, "stopped by SIGTERM while "));
+      CHECK(says(finished, "run the same command again to go on"));
+    }
+  }
 }
 
 TEST_CASE("ranks: what the configuration says contradicts mpirun, or says too little") {
