@@ -107,6 +107,27 @@ int64_t most_of_share(const Config& config, int64_t elements, int ranks) {
   return total(share_of(make_structure(config.model).buckets, ranks - 1, ranks));
 }
 
+void plan_communication(RunPlan& plan, const Config& config, const NumberTypes& types, int ranks) {
+  if (ranks == 1) return;
+  if (config.parallel.reproducible) {
+    plan.sent_bytes = plan.sent_after_backward_bytes = 2 * plan.gradients_bytes;
+    return;
+  }
+  const auto ring = [ranks](int64_t elements, DType type) {
+    return elements * size_of(type) * (ranks - 1) / ranks;
+  };
+  for (const Bucket& bucket : make_structure(config.model).buckets) {
+    const int64_t elements = bucket.end - bucket.begin;
+    const int64_t parts = ring(elements, types.gradient);
+    // With ZeRO the parts that are gathered are the new weights'.
+    const bool share = config.parallel.zero_stage > 0;
+    const int64_t gathering = share ? ring(elements, types.working) : parts;
+    plan.sent_bytes += parts + gathering;
+    if (bucket.embeddings) plan.sent_after_backward_bytes += parts;
+    if (bucket.embeddings || share) plan.sent_after_backward_bytes += gathering;
+  }
+}
+
 }  // namespace
 
 RunPlan plan_run(Config& config, int ranks) {
@@ -148,6 +169,7 @@ RunPlan plan_run(Config& config, int ranks) {
   }
   plan.total_bytes = plan.weights_bytes + plan.gradients_bytes + plan.optimizer_bytes +
                      plan.activations_bytes + plan.workspace_bytes;
+  plan_communication(plan, config, types, ranks);
   plan.schedule = removal_schedule(config.norm_removal, config.model.layers);
   for (const std::string& warning : removal_warnings(config)) plan.warnings.push_back(warning);
   plan.flops_per_token = flops_per_token(config.model, config.data.sequence_length);

@@ -23,6 +23,13 @@ struct RunPlan {
   // Forward and backward: 6 · (numbers in matrices that multiply) + 6 · layers · T · H·D for causal
   // attention, as the field counts them (Chowdhery et al. 2022, appendix B, halved for causality).
   double flops_per_token = 0;
+  // What each of several ranks sends, and receives, for one step's gradients and weights: sums go
+  // round a ring, where a rank sends (ranks − 1)/ranks of a tensor to sum its parts, and as much to
+  // gather them. Of these, what no backward pass can hide: the last bucket, ZeRO's weights, all of
+  // the gradient tree (parallel.reproducible), whose busiest rank sends its gradient once and hands
+  // the sum on.
+  int64_t sent_bytes = 0;
+  int64_t sent_after_backward_bytes = 0;
   std::vector<RemovalEvent> schedule;
   std::vector<std::string> warnings;
 };

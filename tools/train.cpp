@@ -87,6 +87,8 @@ void print_plan_json(const RunPlan& plan, const Config& config) {
       {"optimizer", plan.optimizer_bytes}, {"activations", plan.activations_bytes},
       {"workspace", plan.workspace_bytes}, {"total", plan.total_bytes}};
   out["flops_per_token"] = plan.flops_per_token;
+  out["communication_bytes"] = {{"sent", plan.sent_bytes},
+                                {"sent_after_backward", plan.sent_after_backward_bytes}};
   out["schedule"] = schedule_json(plan.schedule);
   out["config"] = json_of(parse_yaml(to_yaml(config), "resolved configuration"));
   std::cout << out.dump(2) << "\n";
@@ -104,6 +106,10 @@ void print_plan(const RunPlan& plan, const Config& config) {
             << ", optimizer " << bytes_text(plan.optimizer_bytes) << ", activations "
             << bytes_text(plan.activations_bytes) << ", workspace "
             << bytes_text(plan.workspace_bytes) << ")\n";
+  if (plan.sent_bytes > 0) {
+    std::cout << "sent per rank:    " << bytes_text(plan.sent_bytes) << " a step, "
+              << bytes_text(plan.sent_after_backward_bytes) << " of it after the backward pass\n";
+  }
   print_schedule(plan.schedule);
 }
 

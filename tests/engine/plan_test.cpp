@@ -114,6 +114,28 @@ TEST_CASE("plan: ranks share the optimizer's state, and pass less each") {
   CHECK_THROWS_AS(plan_run(config, 9), Error);  // 8 sequences a step
 }
 
+TEST_CASE("plan: what a rank sends goes round a ring, the last bucket after the backward pass") {
+  Config config = parse(minimal, {"run.device=cpu", "parallel.zero_stage=0"});
+  const RunPlan alone = plan_run(config, 1);
+  CHECK(alone.sent_bytes == 0);
+  CHECK(alone.sent_after_backward_bytes == 0);
+  const RunPlan four = plan_run(config, 4);
+  CHECK(four.sent_bytes == 2 * four.gradients_bytes * 3 / 4);
+  // Embeddings of 257 tokens and 256 positions, 32 wide, tied: multiples of 64.
+  CHECK(four.sent_after_backward_bytes == 2 * (257 * 32 + 32 + 256 * 32) * 4 * 3 / 4);
+
+  Config shared = parse(minimal, {"run.device=cpu", "run.precision=bf16"});
+  const RunPlan zero = plan_run(shared, 4);
+  const int64_t elements = zero.weights_bytes / 2;
+  CHECK(zero.sent_bytes == elements * (4 + 2) * 3 / 4);
+  CHECK(zero.sent_after_backward_bytes == (elements * 2 + (257 * 32 + 32 + 256 * 32) * 4) * 3 / 4);
+
+  Config tree = parse(minimal, {"run.device=cpu", "parallel={reproducible: true, shards: 4}"});
+  const RunPlan reproducible = plan_run(tree, 4);
+  CHECK(reproducible.sent_bytes == 2 * reproducible.gradients_bytes);
+  CHECK(reproducible.sent_after_backward_bytes == reproducible.sent_bytes);
+}
+
 TEST_CASE("plan: bf16 halves the weights and adds masters to the moments") {
   Config wide_config = parse(minimal, {"run.device=cpu"});
   Config config = parse(minimal, {"run.device=cpu", "run.precision=bf16"});
