@@ -1,9 +1,11 @@
-// Times the training steps of a recipe on random tokens, and beside them the same steps with all
-// norms frozen.
+// Times the training steps of a recipe on random tokens; beside them the same steps with all norms
+// frozen and, in a job of several ranks, the same without a word between ranks, and the words
+// alone.
 #include <algorithm>
 #include <chrono>
 #include <iostream>
 #include <random>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -11,6 +13,7 @@
 #include "engine/corpus.h"
 #include "engine/device.h"
 #include "engine/optimizer.h"
+#include "engine/ranks.h"
 #include "engine/step_gradient.h"
 #include "tools/main.h"
 
@@ -43,18 +46,63 @@ HostBatch random_batch(const Config& config) {
   return batch;
 }
 
+// Another communicator, which can be kept from saying anything.
+class Muted final : public Communicator {
+ public:
+  explicit Muted(Communicator& other)
+      : Communicator(other.place(), other.timeout_seconds()), other_(other) {}
+  void mute(bool muted) { muted_ = muted; }
+
+  std::string description() const override { return other_.description(); }
+  void sum(Tensor tensor) override {
+    if (!muted_) other_.sum(tensor);
+  }
+  void sum_parts(Tensor tensor) override {
+    if (!muted_) other_.sum_parts(tensor);
+  }
+  void gather_parts(Tensor tensor) override {
+    if (!muted_) other_.gather_parts(tensor);
+  }
+  void send(ConstTensor tensor, int to) override {
+    if (!muted_) other_.send(tensor, to);
+  }
+  void receive(Tensor tensor, int from) override {
+    if (!muted_) other_.receive(tensor, from);
+  }
+  void broadcast(Tensor tensor, int from) override {
+    if (!muted_) other_.broadcast(tensor, from);
+  }
+  void join() override {
+    if (!muted_) other_.join();
+  }
+  void sum(std::span<double> values) override {
+    if (!muted_) other_.sum(values);
+  }
+  std::vector<uint64_t> gather(uint64_t value) override { return other_.gather(value); }
+  void end_job(int exit_code) override { other_.end_job(exit_code); }
+
+ private:
+  void attach(Ops&) override {}
+  void detach() override {}
+
+  Communicator& other_;
+  bool muted_ = false;
+};
+
 // A model in training whose weights never change (the learning rate is 0): every step is the same
 // work.
 class Training {
  public:
-  explicit Training(const Config& config)
+  Training(const Config& config, Communicator& communicator)
       : config_(config),
-        ops_(make_device(config.run)),
+        ops_(make_device(run_of_rank(config.run, communicator.place()),
+                         communicator.place().local_rank)),
+        attachment_(communicator, *ops_),
+        communicator_(communicator),
         model_(*ops_, config.model, training_workload(config)),
-        optimizer_(model_, config.optimizer),
-        communicator_(make_local_communicator()),
+        optimizer_(model_, config.optimizer, communicator_, config.parallel),
         removal_(model_, {}, -1),
-        gradient_(model_, config_, *communicator_, removal_),
+        gradient_(model_, config_, communicator_, removal_),
         batch_(random_batch(config)) {
     model_.initialize(1, optimizer_.masters());
     step();
@@ -62,6 +110,10 @@ class Training {
   }
 
   std::string device_name() const { return ops_->device_name(); }
+  // Of one step's sums.
+  int64_t gradient_bytes() const {
+    return model_.gradients().elements() * size_of(model_.gradients().dtype);
+  }
   // Live, or all frozen with the stds of the first sequences.
   void set_gate(double gate) {
     for (size_t site = 0; site < stds_.size(); ++site) {
@@ -72,20 +124,59 @@ class Training {
     }
   }
   double seconds_per_step(int64_t steps) {
-    const auto begin = std::chrono::steady_clock::now();
-    for (int64_t i = 0; i < steps; ++i) step();
-    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - begin;
-    return elapsed.count() / static_cast<double>(steps);
+    return seconds_of(steps, [&] { step(); });
+  }
+  // Ranks that compute and say nothing.
+  double seconds_without_communication(int64_t steps) {
+    communicator_.mute(true);
+    const double seconds = seconds_per_step(steps);
+    communicator_.mute(false);
+    return seconds;
+  }
+  // What a step has to say, one sum after the other, and nothing else.
+  double seconds_of_communication(int64_t steps) {
+    return seconds_of(steps, [&] {
+      for (const Bucket& bucket : model_.buckets()) sum_gradients(part(model_.gradients(), bucket));
+      communicator_.join();
+      if (gradient_.extent() == Optimizer::Gradients::whole) return;
+      for (const Bucket& bucket : model_.buckets()) {
+        communicator_.gather_parts(part(model_.values(), bucket));
+      }
+      communicator_.join();
+    });
   }
 
  private:
+  static Tensor part(Tensor all, const Bucket& bucket) {
+    return all.column_slice(bucket.begin, bucket.end - bucket.begin);
+  }
+
+  void sum_gradients(Tensor gradients) {
+    if (gradient_.extent() == Optimizer::Gradients::whole) {
+      communicator_.sum(gradients);
+    } else {
+      communicator_.sum_parts(gradients);
+    }
+  }
+
+  // All ranks begin together, and what they have begun is done at the end.
+  template <typename Work>
+  double seconds_of(int64_t times, const Work& work) {
+    communicator_.gather(0);
+    const auto begin = std::chrono::steady_clock::now();
+    for (int64_t i = 0; i < times; ++i) work();
+    ops_->synchronize();
+    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - begin;
+    return elapsed.count() / static_cast<double>(times);
+  }
+
   void step() {
     StepState state;
     state.loss_scale = 1.0 / static_cast<double>(batch_.target_count);
     state.gradient_clip = config_.optimizer.gradient_clip;
     ops_->zero_loss();
     if (!gradient_.compute(batch_, state)) throw Error("stopped");
-    optimizer_.step();
+    optimizer_.step(gradient_.extent());
     ops_->download_step_result();
   }
 
@@ -103,9 +194,10 @@ class Training {
 
   Config config_;
   std::unique_ptr<Ops> ops_;
+  Attachment attachment_;
+  Muted communicator_;
   Model model_;
   Optimizer optimizer_;
-  std::unique_ptr<Communicator> communicator_;
   NormRemoval removal_;
   StepGradient gradient_;
   HostBatch batch_;
@@ -117,35 +209,69 @@ double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-void print_speed(double seconds, const Config& config) {
-  std::cout << "\"seconds_per_step\": " << seconds << ", \"tokens_per_second\": "
-            << static_cast<double>(config.batch.tokens_per_step) / seconds;
+// A job's times, one a round.
+struct Times {
+  std::vector<double> step, frozen, speed_by_live;
+  std::vector<double> without_communication, communication, hidden;
+};
+
+Times measure_rounds(Training& training, const Options& options, bool among_ranks) {
+  Times times;
+  for (int64_t round = 0; round < options.rounds; ++round) {
+    training.set_gate(1);
+    times.step.push_back(training.seconds_per_step(options.steps));
+    if (among_ranks) {
+      const double without = training.seconds_without_communication(options.steps);
+      const double alone = training.seconds_of_communication(options.steps);
+      times.without_communication.push_back(without);
+      times.communication.push_back(alone);
+      times.hidden.push_back(1 - (times.step.back() - without) / alone);
+    }
+    if (!options.frozen_norms) continue;
+    training.set_gate(0);
+    times.frozen.push_back(training.seconds_per_step(options.steps));
+    times.speed_by_live.push_back(times.step.back() / times.frozen.back());
+  }
+  return times;
+}
+
+std::string speed_text(double seconds, const Config& config) {
+  std::ostringstream text;
+  text << "\"seconds_per_step\": " << seconds << ", \"tokens_per_second\": "
+       << static_cast<double>(config.batch.tokens_per_step) / seconds;
+  return text.str();
+}
+
+void print(const Times& times, const Training& training, const Config& config,
+           const Communicator& communicator) {
+  std::cout << "{\"device\": \"" << training.device_name()
+            << "\", \"ranks\": " << communicator.ranks()
+            << ", \"parameters\": " << parameter_count(config.model)
+            << ", \"tokens_per_step\": " << config.batch.tokens_per_step << ", "
+            << speed_text(median(times.step), config);
+  if (!times.hidden.empty()) {
+    std::cout << ", \"communication\": {\"by\": \"" << communicator.description()
+              << "\", \"gradient_bytes\": " << training.gradient_bytes()
+              << ", \"seconds_alone\": " << median(times.communication)
+              << ", \"seconds_per_step_without\": " << median(times.without_communication)
+              << ", \"hidden\": " << median(times.hidden) << "}";
+  }
+  if (!times.frozen.empty()) {
+    std::cout << ", \"frozen_norms\": {" << speed_text(median(times.frozen), config)
+              << ", \"speed_by_live\": " << median(times.speed_by_live) << "}";
+  }
+  std::cout << "}\n";
 }
 
 int measure(const Options& options) {
   Config config = load_config(options.config, options.overrides);
   config.norm_removal = {};
   resolve_vocabulary(config.model, options.vocabulary);
-  Training training(config);
-  std::vector<double> live, frozen, ratios;
-  for (int64_t round = 0; round < options.rounds; ++round) {
-    training.set_gate(1);
-    live.push_back(training.seconds_per_step(options.steps));
-    if (!options.frozen_norms) continue;
-    training.set_gate(0);
-    frozen.push_back(training.seconds_per_step(options.steps));
-    ratios.push_back(live.back() / frozen.back());
-  }
-  std::cout << "{\"device\": \"" << training.device_name()
-            << "\", \"parameters\": " << parameter_count(config.model)
-            << ", \"tokens_per_step\": " << config.batch.tokens_per_step << ", ";
-  print_speed(median(live), config);
-  if (options.frozen_norms) {
-    std::cout << ", \"frozen_norms\": {";
-    print_speed(median(frozen), config);
-    std::cout << ", \"speed_by_live\": " << median(ratios) << "}";
-  }
-  std::cout << "}\n";
+  const auto communicator = join_job(config);
+  check_ranks(config, communicator->ranks());
+  Training training(config, *communicator);
+  const Times times = measure_rounds(training, options, communicator->ranks() > 1);
+  if (communicator->is_first()) print(times, training, config, *communicator);
   return kExitDone;
 }
 
@@ -156,7 +282,9 @@ int main(int argc, char* argv[]) {
   normlab::Options options;
   CLI::App app(
       "Times the training steps of a recipe on random tokens; prints JSON, medians over the "
-      "rounds.\nExample: benchmark_training tools/recipes/bytes-gpt2.yaml --frozen-norms",
+      "rounds.\nIn a job of several ranks also the same steps without communication, a step's "
+      "communication alone, and how much of it is hidden: 1 - (step - step without) / alone."
+      "\nExample: benchmark_training tools/recipes/bytes-gpt2.yaml --frozen-norms",
       "benchmark_training");
   app.add_option("config", options.config, "a recipe; its data are not read")->required();
   app.add_option("overrides", options.overrides, "section.key=value");
