@@ -2,7 +2,7 @@
 """What ranks cost: the training step of a recipe by N ranks on CPUs, against one rank with as many
 threads in all; in turns, so that what else the machine does falls on both.
 
-    benchmarks/ranks.py RECIPE [section.key=value …] [--ranks 2] [--threads 1] [--rounds 4] [--steps 5]
+    benchmarks/ranks.py RECIPE [section.key=value …] [--ranks 2] [--threads 1] [--rounds 4] [--steps 20]
 
 Runs build/benchmark_training, and mpirun from the PATH, with passive waiting. Prints a JSON object for
 each round, with what the program said of both, and one with the medians: efficiency is tokens/s of N
@@ -26,7 +26,7 @@ def measure(options, ranks):
     command = [*LAUNCHER, str(ranks)] if ranks > 1 else []
     command += [options.build / "benchmark_training", options.recipe, *options.overrides,
                 "run.directory=none", "run.device=cpu", f"run.threads={threads}",
-                "--steps", str(options.steps), "--rounds", "3"]
+                "--steps", str(options.steps)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False,
                           env=os.environ | {"OMP_WAIT_POLICY": "passive"})
     if done.returncode != 0:
@@ -43,7 +43,7 @@ def main():
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1, help="of each rank (1)")
     parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=5, help="of each of a program's three measurements")
+    parser.add_argument("--steps", type=int, default=20, help="of each kind in a round (20)")
     options = parser.parse_intermixed_args()
     rounds = []
     for number in range(options.rounds):

@@ -24,8 +24,7 @@ struct Options {
   std::string config;
   std::vector<std::string> overrides;
   int64_t vocabulary = 257;
-  int64_t steps = 5;
-  int64_t rounds = 7;
+  int64_t steps = 35;
   bool frozen_norms = false;
 };
 
@@ -123,19 +122,20 @@ class Training {
       model_.set_norm_state(site, state);
     }
   }
-  double seconds_per_step(int64_t steps) {
-    return seconds_of(steps, [&] { step(); });
+  // Of the slowest rank; all begin together.
+  double seconds_of_step() {
+    return seconds_of([&] { step(); });
   }
   // Ranks that compute and say nothing.
-  double seconds_without_communication(int64_t steps) {
+  double seconds_without_communication() {
     communicator_.mute(true);
-    const double seconds = seconds_per_step(steps);
+    const double seconds = seconds_of_step();
     communicator_.mute(false);
     return seconds;
   }
   // What a step has to say, one sum after the other, and nothing else.
-  double seconds_of_communication(int64_t steps) {
-    return seconds_of(steps, [&] {
+  double seconds_of_communication() {
+    return seconds_of([&] {
       for (const Bucket& bucket : model_.buckets()) sum_gradients(part(model_.gradients(), bucket));
       communicator_.join();
       if (gradient_.extent() == Optimizer::Gradients::whole) return;
@@ -159,15 +159,15 @@ class Training {
     }
   }
 
-  // All ranks begin together, and what they have begun is done at the end.
   template <typename Work>
-  double seconds_of(int64_t times, const Work& work) {
+  double seconds_of(const Work& work) {
     communicator_.gather(0);
     const auto begin = std::chrono::steady_clock::now();
-    for (int64_t i = 0; i < times; ++i) work();
+    work();
     ops_->synchronize();
-    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - begin;
-    return elapsed.count() / static_cast<double>(times);
+    const std::chrono::nanoseconds elapsed = std::chrono::steady_clock::now() - begin;
+    const auto of_all = communicator_.gather(static_cast<uint64_t>(elapsed.count()));
+    return 1e-9 * static_cast<double>(*std::max_element(of_all.begin(), of_all.end()));
   }
 
   void step() {
@@ -209,28 +209,25 @@ double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-// A job's times, one a round.
+// Seconds, one for each step.
 struct Times {
-  std::vector<double> step, frozen, speed_by_live;
-  std::vector<double> without_communication, communication, hidden;
+  std::vector<double> step, frozen;
+  std::vector<double> without_communication, communication;
 };
 
-Times measure_rounds(Training& training, const Options& options, bool among_ranks) {
+// What is compared is done in turns.
+Times measure_steps(Training& training, const Options& options, bool among_ranks) {
   Times times;
-  for (int64_t round = 0; round < options.rounds; ++round) {
+  for (int64_t step = 0; step < options.steps; ++step) {
     training.set_gate(1);
-    times.step.push_back(training.seconds_per_step(options.steps));
+    times.step.push_back(training.seconds_of_step());
     if (among_ranks) {
-      const double without = training.seconds_without_communication(options.steps);
-      const double alone = training.seconds_of_communication(options.steps);
-      times.without_communication.push_back(without);
-      times.communication.push_back(alone);
-      times.hidden.push_back(1 - (times.step.back() - without) / alone);
+      times.without_communication.push_back(training.seconds_without_communication());
+      times.communication.push_back(training.seconds_of_communication());
     }
     if (!options.frozen_norms) continue;
     training.set_gate(0);
-    times.frozen.push_back(training.seconds_per_step(options.steps));
-    times.speed_by_live.push_back(times.step.back() / times.frozen.back());
+    times.frozen.push_back(training.seconds_of_step());
   }
   return times;
 }
@@ -249,16 +246,17 @@ void print(const Times& times, const Training& training, const Config& config,
             << ", \"parameters\": " << parameter_count(config.model)
             << ", \"tokens_per_step\": " << config.batch.tokens_per_step << ", "
             << speed_text(median(times.step), config);
-  if (!times.hidden.empty()) {
+  if (!times.communication.empty()) {
+    const double alone = median(times.communication);
+    const double without = median(times.without_communication);
     std::cout << ", \"communication\": {\"by\": \"" << communicator.description()
               << "\", \"gradient_bytes\": " << training.gradient_bytes()
-              << ", \"seconds_alone\": " << median(times.communication)
-              << ", \"seconds_per_step_without\": " << median(times.without_communication)
-              << ", \"hidden\": " << median(times.hidden) << "}";
+              << ", \"seconds_alone\": " << alone << ", \"seconds_per_step_without\": " << without
+              << ", \"hidden\": " << 1 - (median(times.step) - without) / alone << "}";
   }
   if (!times.frozen.empty()) {
     std::cout << ", \"frozen_norms\": {" << speed_text(median(times.frozen), config)
-              << ", \"speed_by_live\": " << median(times.speed_by_live) << "}";
+              << ", \"speed_by_live\": " << median(times.step) / median(times.frozen) << "}";
   }
   std::cout << "}\n";
 }
@@ -270,7 +268,7 @@ int measure(const Options& options) {
   const auto communicator = join_job(config);
   check_ranks(config, communicator->ranks());
   Training training(config, *communicator);
-  const Times times = measure_rounds(training, options, communicator->ranks() > 1);
+  const Times times = measure_steps(training, options, communicator->ranks() > 1);
   if (communicator->is_first()) print(times, training, config, *communicator);
   return kExitDone;
 }
@@ -281,8 +279,8 @@ int measure(const Options& options) {
 int main(int argc, char* argv[]) {
   normlab::Options options;
   CLI::App app(
-      "Times the training steps of a recipe on random tokens; prints JSON, medians over the "
-      "rounds.\nIn a job of several ranks also the same steps without communication, a step's "
+      "Times the training steps of a recipe on random tokens; prints JSON, medians over "
+      "them.\nIn a job of several ranks also the same steps without communication, a step's "
       "communication alone, and how much of it is hidden: 1 - (step - step without) / alone."
       "\nExample: benchmark_training tools/recipes/bytes-gpt2.yaml --frozen-norms",
       "benchmark_training");
@@ -290,10 +288,9 @@ int main(int argc, char* argv[]) {
   app.add_option("overrides", options.overrides, "section.key=value");
   app.add_option("--vocabulary", options.vocabulary, "where the recipe leaves it to the data (257)")
       ->check(CLI::PositiveNumber);
-  app.add_option("--steps", options.steps, "of a round (5)")->check(CLI::PositiveNumber);
-  app.add_option("--rounds", options.rounds, "(7)")->check(CLI::PositiveNumber);
+  app.add_option("--steps", options.steps, "of each kind (35)")->check(CLI::PositiveNumber);
   app.add_flag(
       "--frozen-norms", options.frozen_norms,
-      "in every round also with all norms frozen; speed_by_live: the median of their ratios");
+      "in turns also with all norms frozen; speed_by_live: by the median step with live ones");
   return normlab::run_main(app, argc, argv, [&] { return normlab::measure(options); });
 }
