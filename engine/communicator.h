@@ -128,7 +128,7 @@ std::unique_ptr<Communicator> make_mpi_communicator(const JobPlace& place, doubl
 bool mpi_available();  // in this build
 // Brings the first rank's bytes to all ranks: engine/rendezvous.h, or MPI where there is MPI too.
 using BroadcastBytes = std::function<void(std::span<std::byte> bytes)>;
-// NCCL between ranks on GPUs, one each; nothing in a job of one. No verb without an Attachment,
+// NCCL between ranks on GPUs, one each. No verb without an Attachment,
 // which makes the ranks meet, by `broadcast`. join() returns when the GPU has done what was begun:
 // whoever waits for the GPU afterwards waits for no other rank. `launcher`: of the same ranks on
 // CPUs, where there is one; it is kept, and ends the job. Throws an input Error where the build has

@@ -302,7 +302,6 @@ class NcclCommunicator final : public Communicator {
 std::unique_ptr<Communicator> make_nccl_communicator(const JobPlace& place, double timeout_seconds,
                                                      BroadcastBytes broadcast,
                                                      std::unique_ptr<Communicator> launcher) {
-  if (place.ranks == 1) return make_local_communicator();
   return std::make_unique<NcclCommunicator>(place, timeout_seconds, std::move(broadcast),
                                             std::move(launcher));
 }

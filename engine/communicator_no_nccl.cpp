@@ -4,7 +4,6 @@ namespace normlab {
 
 std::unique_ptr<Communicator> make_nccl_communicator(const JobPlace& place, double, BroadcastBytes,
                                                      std::unique_ptr<Communicator>) {
-  if (place.ranks == 1) return make_local_communicator();
   throw input_error("rank " + std::to_string(place.rank) + " of " + std::to_string(place.ranks) +
                     " (so " + place.said_by +
                     " says, but this build has no NCCL, which carries what GPUs say to each "

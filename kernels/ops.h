@@ -75,6 +75,7 @@ struct StepResult {
   double loss = 0;      // what add_loss has summed since zero_loss; nats
   double std_loss = 0;  // what add_std_loss has
   double gradient_norm = 0;
+  double clip_scale = 1;  // what adamw multiplies every gradient by
   bool finite = true;
 };
 

@@ -52,13 +52,14 @@ void update_reference(HostTensors& t, const UpdateSetting& setting) {
     }
     const double norm = std::sqrt(squares);
     const bool clips = setting.gradient_clip > 0 && norm > setting.gradient_clip;
+    const double clip_scale = clips ? setting.gradient_clip / norm : 1;
     t["results"](step, 0) = norm;
-    t["results"](step, 1) = std::isfinite(norm) ? 1 : 0;
+    t["results"](step, 1) = clip_scale;
+    t["results"](step, 2) = std::isfinite(norm) ? 1 : 0;
     if (!std::isfinite(norm)) continue;
     for (int64_t i = 0; i < setting.elements; ++i) {
       update_element(t["master"](0, i), t["first"](0, i), t["second"](0, i),
-                     gradient(step, i) * (clips ? setting.gradient_clip / norm : 1), setting,
-                     state_at(setting, step + 1));
+                     gradient(step, i) * clip_scale, setting, state_at(setting, step + 1));
     }
     t["value"].values = t["master"].values;
   }
@@ -81,7 +82,7 @@ OpCase update_case(const std::string& name, double bound, const UpdateSetting& s
     matrix.element = Element::gradient;
   }
   tensors.written("partials", blocks, 1).element = Element::statistics;
-  tensors.written("results", setting.steps, 2).element = Element::result;
+  tensors.written("results", setting.steps, 3).element = Element::result;
   op_case.forward = [=](Ops& ops, const DeviceTensors& t) {
     for (int64_t step = 0; step < setting.steps; ++step) {
       const Tensor gradient = t["gradients"].row_slice(step, 1);
@@ -92,7 +93,7 @@ OpCase update_case(const std::string& name, double bound, const UpdateSetting& s
                 gradient, setting.adamw);
       if (!ops.has_masters()) ops.copy(t["master"], t["value"]);
       const StepResult result = ops.download_step_result();
-      const double numbers[] = {result.gradient_norm, result.finite ? 1.0 : 0.0};
+      const double numbers[] = {result.gradient_norm, result.clip_scale, result.finite ? 1.0 : 0.0};
       ops.upload(t["results"].row_slice(step, 1), numbers);
     }
   };

@@ -50,7 +50,7 @@ void CpuOps<Scalar>::download(void* target, ConstTensor source) {
 
 template <typename Scalar>
 StepResult CpuOps<Scalar>::download_step_result() {
-  return {losses_.loss, losses_.std_loss, state_.gradient_norm, state_.finite};
+  return {losses_.loss, losses_.std_loss, state_.gradient_norm, state_.clip_scale, state_.finite};
 }
 
 template <typename Scalar>

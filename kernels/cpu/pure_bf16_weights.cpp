@@ -71,8 +71,7 @@ void Bf16WeightsOps::finish_gradient(ConstTensor partials) {
   ops().finish_gradient(partials);
   const StepResult result = ops().download_step_result();
   state_.finite = result.finite;
-  const bool clips = state_.gradient_clip > 0 && result.gradient_norm > state_.gradient_clip;
-  state_.clip_scale = clips ? state_.gradient_clip / result.gradient_norm : 1.0;
+  state_.clip_scale = result.clip_scale;
 }
 
 void Bf16WeightsOps::adamw(Tensor value, Tensor master, Tensor first_moment, Tensor second_moment,

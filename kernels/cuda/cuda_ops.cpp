@@ -207,8 +207,9 @@ StepResult CudaOps<Working>::download_step_result() {
       cudaMemcpyAsync(downloaded_, state_, sizeof(DeviceState), cudaMemcpyDeviceToHost, stream_),
       "downloading the step's result");
   check_cuda(cudaStreamSynchronize(stream_), "downloading the step's result");
-  return {downloaded_->loss, downloaded_->std_loss, downloaded_->step.gradient_norm,
-          downloaded_->step.finite};
+  const StepState& step = downloaded_->step;
+  return {downloaded_->loss, downloaded_->std_loss, step.gradient_norm, step.clip_scale,
+          step.finite};
 }
 
 template <typename Working>

@@ -38,15 +38,12 @@ std::unique_ptr<Ops> make_cuda_ops(Precision precision, int gpu) {
     case Precision::pure_bf16_weights:
     case Precision::pure_bf16_gradients:
     case Precision::pure_bf16_forward:
-      throw input_error(
-          "run.precision = pure_bf16 with device: cuda (it repeats another program's roundings, on "
-          "the CPU). Use run.device: cpu");
     case Precision::fp64:
-      throw input_error(
-          "run.precision = fp64 with device: cuda (it is for checks, on the CPU). Use run.device: "
-          "cpu");
+      break;
   }
-  throw Error("unknown precision");
+  throw input_error(
+      "run.device = cuda with a precision that is neither fp32 nor bf16 (the others are for checks "
+      "and comparisons, on the CPU). Use run.device: cpu, or one of the two");
 }
 
 bool cuda_available() { return device_count() > 0; }

@@ -33,8 +33,8 @@ class Arguments(unittest.TestCase):
         self.assertEqual(done.returncode, 0)
         rows = [line for line in done.stdout.splitlines() if line and line[0] != " "]
         self.assertEqual([row.split()[0] for row in rows],
-                         ["build", "conformance", "tests", "memcheck", "racecheck", "synccheck",
-                          "initcheck", "quickstart"])
+                         ["build", "conformance", "tests", "nccl", "memcheck", "racecheck",
+                          "synccheck", "initcheck", "quickstart"])
         self.assertLess(sum(int(row.split()[1]) for row in rows), 540)
 
     def test_only_chooses_parts(self):

@@ -10,9 +10,8 @@
 #include <string>
 #include <vector>
 
-#include "engine/communicator.h"
-#include "kernels/bfloat16.h"
 #include "tests/emulator/library/device.h"
+#include "tests/nccl/verbs.h"
 
 namespace normlab::test {
 
@@ -22,10 +21,6 @@ struct Case {
 };
 std::vector<Case> verb_cases();
 std::vector<Case> mistake_cases();
-
-// Throws Error unless it holds.
-void expect(bool holds, const std::string& what);
-void expect_part(const std::string& text, const std::string& part);
 
 // This process's rank, and how many there are.
 int own_rank();
@@ -48,32 +43,5 @@ struct Gpu {
   std::unique_ptr<Communicator> communicator;
   std::unique_ptr<Attachment> attachment;
 };
-
-// Numbers on a GPU.
-template <typename T>
-class Numbers {
- public:
-  Numbers(Ops& ops, const std::vector<T>& values)
-      : ops_(ops), memory_(ops.allocate(static_cast<int64_t>(values.size() * sizeof(T)))) {
-    tensor = {memory_.data(), dtype_of<T>(), {1, static_cast<int64_t>(values.size())}};
-    ops.upload(tensor, values.data());
-  }
-  std::vector<T> values() const {
-    std::vector<T> found(static_cast<size_t>(tensor.elements()));
-    ops_.download(found.data(), tensor);
-    return found;
-  }
-  Tensor tensor;
-
- private:
-  Ops& ops_;
-  Memory memory_;
-};
-
-// Whole numbers, other ones on each rank, whose sums are exact.
-template <typename T>
-std::vector<T> numbers_of(int rank, int64_t count);
-template <>
-std::vector<float> numbers_of<float>(int rank, int64_t count);
 
 }  // namespace normlab::test

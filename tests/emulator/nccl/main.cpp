@@ -9,14 +9,6 @@
 
 namespace normlab::test {
 
-void expect(bool holds, const std::string& what) {
-  if (!holds) throw Error("rank " + std::to_string(own_rank()) + ": " + what);
-}
-
-void expect_part(const std::string& text, const std::string& part) {
-  expect(text.find(part) != std::string::npos, "\"" + part + "\" is not in \"" + text + "\"");
-}
-
 int own_rank() {
   int rank = 0;
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
@@ -74,7 +66,7 @@ int main(int count, char** arguments) {
   try {
     code = normlab::test::run(count == 2 ? arguments[1] : "");
   } catch (const std::exception& error) {
-    std::cerr << error.what() << "\n" << std::flush;
+    std::cerr << "rank " << normlab::test::own_rank() << ": " << error.what() << "\n" << std::flush;
     MPI_Abort(MPI_COMM_WORLD, code);
   }
   MPI_Finalize();
