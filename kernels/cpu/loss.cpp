@@ -19,20 +19,26 @@ struct Exponentials {
   Scalar loss(Scalar logit) const { return std::log(sum) + (largest - logit); }
 };
 
+// `kept`: where the exponentials go, which may be the logits' own place; or null.
 template <typename Scalar>
-Exponentials<Scalar> exponentials_of(const Scalar* logits, int64_t count) {
+Exponentials<Scalar> exponentials_of(const Scalar* logits, int64_t count, Scalar* kept) {
   Scalar largest = logits[0];
 #pragma omp simd reduction(max : largest)
   for (int64_t c = 0; c < count; ++c) largest = std::max(largest, logits[c]);
   // In pieces: one float that takes in a vocabulary one by one would lose two digits.
   constexpr int64_t kPiece = 1024;
+  Scalar above[kPiece];
   Scalar sum = 0;
   for (int64_t first = 0; first < count; first += kPiece) {
-    const int64_t last = std::min(count, first + kPiece);
+    const int64_t size = std::min(kPiece, count - first);
     Scalar part = 0;
 #pragma omp simd reduction(+ : part)
-    for (int64_t c = first; c < last; ++c) part += exponential(logits[c] - largest);
+    for (int64_t i = 0; i < size; ++i) {
+      above[i] = exponential(logits[first + i] - largest);
+      part += above[i];
+    }
     sum += part;
+    if (kept != nullptr) std::copy(above, above + size, kept + first);
   }
   return {largest, sum};
 }
@@ -48,8 +54,10 @@ void CpuOps<Scalar>::cross_entropy_forward(Tensor losses, ConstTensor logits, Co
   parallel_ranges(threads_, logits.rows(), kGrainRows, [&](int64_t first, int64_t last, int) {
     for (int64_t row = first; row < last; ++row) {
       const Scalar* x = logits.as<Scalar>() + row * logits.row_stride;
+      Scalar* const none = nullptr;
       losses.as<Scalar>()[row] =
-          target[row] < 0 ? Scalar(0) : exponentials_of(x, logits.columns()).loss(x[target[row]]);
+          target[row] < 0 ? Scalar(0)
+                          : exponentials_of(x, logits.columns(), none).loss(x[target[row]]);
     }
   });
 }
@@ -69,13 +77,12 @@ void CpuOps<Scalar>::cross_entropy_backward(Tensor losses, Tensor logits, ConstT
         std::fill(x, x + logits.columns(), Scalar(0));
         continue;
       }
-      const Exponentials<Scalar> row_sum = exponentials_of(x, logits.columns());
-      losses.as<Scalar>()[row] = row_sum.loss(x[target[row]]);
+      const Scalar wanted = x[target[row]];
+      const Exponentials<Scalar> row_sum = exponentials_of(x, logits.columns(), x);
+      losses.as<Scalar>()[row] = row_sum.loss(wanted);
       const Scalar factor = scale / row_sum.sum;
 #pragma omp simd
-      for (int64_t c = 0; c < logits.columns(); ++c) {
-        x[c] = factor * exponential(x[c] - row_sum.largest);
-      }
+      for (int64_t c = 0; c < logits.columns(); ++c) x[c] *= factor;
       x[target[row]] -= scale;
     }
   });
