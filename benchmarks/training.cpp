@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "benchmarks/timed_ops.h"
 #include "engine/config.h"
 #include "engine/corpus.h"
 #include "engine/device.h"
@@ -25,6 +26,7 @@ struct Options {
   std::vector<std::string> overrides;
   int64_t vocabulary = 257;
   int64_t steps = 35;
+  int64_t profile_steps = 0;
   bool frozen_norms = false;
 };
 
@@ -92,13 +94,15 @@ class Muted final : public Communicator {
 // work.
 class Training {
  public:
-  Training(const Config& config, Communicator& communicator)
+  Training(const Config& config, Communicator& communicator, bool profiled)
       : config_(config),
         ops_(make_device(run_of_rank(config.run, communicator.place()),
                          communicator.place().local_rank)),
         attachment_(communicator, *ops_),
         communicator_(communicator),
-        model_(*ops_, config.model, training_workload(config)),
+        timed_ops_(*ops_),
+        model_(profiled ? static_cast<Ops&>(timed_ops_) : *ops_, config.model,
+               training_workload(config)),
         optimizer_(model_, config.optimizer, communicator_, config.parallel),
         removal_(model_, {}, -1),
         gradient_(model_, config_, communicator_, removal_),
@@ -121,6 +125,15 @@ class Training {
       state.sigma = stds_[site];
       model_.set_norm_state(site, state);
     }
+  }
+  // Seconds of each verb in so many steps, and in "all".
+  std::map<std::string, TimedOps::Total> profile(int64_t steps) {
+    timed_ops_.forget();
+    TimedOps::Total all{.calls = steps};
+    for (int64_t i = 0; i < steps; ++i) all.seconds += seconds_of_step();
+    auto totals = timed_ops_.totals();
+    totals["all"] = all;
+    return totals;
   }
   // Of the slowest rank; all begin together.
   double seconds_of_step() {
@@ -196,6 +209,7 @@ class Training {
   std::unique_ptr<Ops> ops_;
   Attachment attachment_;
   Muted communicator_;
+  TimedOps timed_ops_;
   Model model_;
   Optimizer optimizer_;
   NormRemoval removal_;
@@ -258,18 +272,48 @@ void print(const Times& times, const Training& training, const Config& config,
     std::cout << ", \"frozen_norms\": {" << speed_text(median(times.frozen), config)
               << ", \"speed_by_live\": " << median(times.step) / median(times.frozen) << "}";
   }
-  std::cout << "}\n";
+}
+
+// Per step, the longest first; GFLOP/s of products.
+void print_profile(const std::map<std::string, TimedOps::Total>& totals) {
+  std::vector<std::pair<std::string, TimedOps::Total>> sorted(totals.begin(), totals.end());
+  std::sort(sorted.begin(), sorted.end(),
+            [](const auto& a, const auto& b) { return a.second.seconds > b.second.seconds; });
+  const TimedOps::Total& all = totals.at("all");
+  const auto steps = static_cast<double>(all.calls);
+  std::cout << ", \"profile\": [";
+  const char* comma = "";
+  for (const auto& [verb, total] : sorted) {
+    std::cout << comma << "\n  {\"verb\": \"" << verb
+              << "\", \"seconds\": " << total.seconds / steps
+              << ", \"share\": " << total.seconds / all.seconds
+              << ", \"calls\": " << static_cast<double>(total.calls) / steps;
+    if (total.flops > 0) std::cout << ", \"gflops\": " << 1e-9 * total.flops / total.seconds;
+    std::cout << "}";
+    comma = ",";
+  }
+  std::cout << "]";
 }
 
 int measure(const Options& options) {
   Config config = load_config(options.config, options.overrides);
   config.norm_removal = {};
   resolve_vocabulary(config.model, options.vocabulary);
+  const bool profiled = options.profile_steps > 0;
+  if (profiled && resolve_device(config.run).device == DeviceChoice::cuda) {
+    throw input_error(
+        "--profile-steps (a GPU's verbs return before they are done). Use "
+        "run.device=cpu");
+  }
   const auto communicator = join_job(config);
   check_ranks(config, communicator->ranks());
-  Training training(config, *communicator);
+  Training training(config, *communicator, profiled);
   const Times times = measure_steps(training, options, communicator->ranks() > 1);
-  if (communicator->is_first()) print(times, training, config, *communicator);
+  const auto profile = training.profile(options.profile_steps);
+  if (!communicator->is_first()) return kExitDone;
+  print(times, training, config, *communicator);
+  if (profiled) print_profile(profile);
+  std::cout << "}\n";
   return kExitDone;
 }
 
@@ -289,6 +333,9 @@ int main(int argc, char* argv[]) {
   app.add_option("--vocabulary", options.vocabulary, "where the recipe leaves it to the data (257)")
       ->check(CLI::PositiveNumber);
   app.add_option("--steps", options.steps, "of each kind (35)")->check(CLI::PositiveNumber);
+  app.add_option("--profile-steps", options.profile_steps,
+                 "so many more, with the seconds of each verb (a CPU's)")
+      ->check(CLI::PositiveNumber);
   app.add_flag(
       "--frozen-norms", options.frozen_norms,
       "in turns also with all norms frozen; speed_by_live: by the median step with live ones");
