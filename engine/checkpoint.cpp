@@ -217,18 +217,6 @@ void put_in_place(const std::string& directory, const std::string& partial,
   if (replaces) fs::remove_all(replaced);
 }
 
-void remove_all_but(int64_t keep, int64_t newest_step, const std::string& directory) {
-  int64_t kept = 0;
-  for (const Listed& listed : list(directory)) {
-    // Newer ones are damaged and were passed over: they do not count.
-    if (listed.step > newest_step || kept++ < std::max<int64_t>(keep, 1)) continue;
-    // Renamed first, so that a half-removed directory is never taken for a checkpoint.
-    const std::string doomed = directory + "/" + kPartial + listed.name;
-    fs::rename(directory + "/" + listed.name, doomed);
-    fs::remove_all(doomed);
-  }
-}
-
 }  // namespace
 
 std::string checkpoint_name(int64_t step) {
@@ -281,9 +269,23 @@ void CheckpointDirectory::save(const Model& model, Optimizer& optimizer, const T
     write_file_synced(partial + "/state.json", state_text(state, checksums));
     sync_directory(partial);
     put_in_place(path_, partial, name);
-    remove_all_but(keep, state.step, path_);
+    remove_all_but(keep, state.step);
   }
   job.all_equal(0);  // nobody goes on, or ends, before it is complete
+} catch (const fs::filesystem_error& error) {
+  throw not_changed(error);
+}
+
+void CheckpointDirectory::remove_all_but(int64_t keep, int64_t newest_step) const try {
+  int64_t kept = 0;
+  for (const Listed& listed : list(path_)) {
+    // Newer ones are damaged and were passed over: they do not count.
+    if (listed.step > newest_step || kept++ < std::max<int64_t>(keep, 1)) continue;
+    // Renamed first, so that a half-removed directory is never taken for a checkpoint.
+    const std::string doomed = path_ + "/" + kPartial + listed.name;
+    fs::rename(path_ + "/" + listed.name, doomed);
+    fs::remove_all(doomed);
+  }
 } catch (const fs::filesystem_error& error) {
   throw not_changed(error);
 }

@@ -33,6 +33,9 @@ class CheckpointDirectory {
   void save(const Model& model, Optimizer& optimizer, const TrainingState& state,
             const ModelDescription& description, int64_t keep);
 
+  // The same removal, which a process that is killed while it saves leaves undone.
+  void remove_all_but(int64_t keep, int64_t newest_step) const;
+
   // Throws an Error where what save() has just written for this step is not what is on the disk.
   void verify_saved(int64_t step) const;
 

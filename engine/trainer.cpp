@@ -377,7 +377,10 @@ Outcome Trainer::run_to_end() {
     after_step(step, seconds);
   }
   save();
-  if (communicator_.is_first()) checkpoints_.verify_saved(state_.step);
+  if (communicator_.is_first()) {
+    checkpoints_.verify_saved(state_.step);
+    checkpoints_.remove_all_but(config_.checkpoint.keep, state_.step);
+  }
   if (validation_loss_.empty() && !corpus_.validation.empty() && !evaluate_now()) return stop();
   std::string line = "finished at step " + std::to_string(state_.step);
   for (const auto& [name, loss] : validation_loss_) line += ", " + name + " loss " + fixed(loss, 4);
