@@ -229,6 +229,7 @@ void read_the_rest(const Section& root, Config& config) {
   Section checkpoint = root.section("checkpoint");
   checkpoint.integer("every", config.checkpoint.every, 0, most_steps);
   checkpoint.integer("keep", config.checkpoint.keep, 1, most_extent);
+  checkpoint.number("seconds_before_end", config.checkpoint.seconds_before_end, not_negative);
   Section parallel = root.section("parallel");
   parallel.boolean("reproducible", config.parallel.reproducible);
   if (config.parallel.reproducible && is_pure_bf16(config.run.precision)) {

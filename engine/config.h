@@ -119,6 +119,8 @@ struct EvaluationConfig {
 struct CheckpointConfig {
   int64_t every = 0;  // steps; 0 = only at the end and on request
   int64_t keep = 3;
+  // Under Slurm, so long before the job's time is up it saves and stops; 0: it does not.
+  double seconds_before_end = 120;
 };
 
 struct ParallelConfig {

@@ -36,7 +36,7 @@ constexpr std::pair<const char*, const char*> known_sections[] = {
      "std method taper_steps policy special_std auxiliary_loss_weight auxiliary_group "
      "auxiliary_target"},
     {"evaluation", "every tokens reference_batch"},
-    {"checkpoint", "every keep"},
+    {"checkpoint", "every keep seconds_before_end"},
     {"parallel", "reproducible shards zero_stage timeout_seconds rank ranks local_rank"},
     {"diagnostics", "every"},
     {"guard", "nonfinite_steps"},

@@ -225,6 +225,7 @@ void write_the_rest(Writer& out, const Config& config) {
   out.section("checkpoint");
   out.key("every", config.checkpoint.every);
   out.key("keep", config.checkpoint.keep);
+  out.key("seconds_before_end", config.checkpoint.seconds_before_end);
   out.section("parallel");
   out.key("reproducible", config.parallel.reproducible);
   out.key("shards", config.parallel.shards);

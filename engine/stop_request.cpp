@@ -2,10 +2,17 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <atomic>
+#include <charconv>
+#include <chrono>
+#include <cmath>
 #include <csignal>
+#include <cstring>
+#include <limits>
 #include <thread>
 
+#include "engine/log.h"
 #include "kernels/error.h"
 
 namespace normlab {
@@ -13,6 +20,12 @@ namespace {
 
 // Process-wide, as signals are.
 std::atomic<int> received = 0;
+std::atomic<int64_t> stop_time = std::numeric_limits<int64_t>::max();  // milliseconds since 1970
+
+int64_t milliseconds_since_1970() {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return std::chrono::duration_cast<std::chrono::milliseconds>(now).count();
+}
 
 sigset_t stop_signals() {
   sigset_t set;
@@ -45,7 +58,26 @@ void catch_stop_signals() {
   std::thread(wait_for_signals).detach();
 }
 
-bool stop_requested() { return received != 0; }
+std::string stop_before_job_ends(const char* end_time, double seconds_before) {
+  if (end_time == nullptr || seconds_before == 0) return "";
+  int64_t end = 0;
+  const char* last = end_time + std::strlen(end_time);
+  const auto [parsed, error] = std::from_chars(end_time, last, end);
+  if (error != std::errc() || parsed != last) {
+    return std::string("SLURM_JOB_END_TIME = ") + end_time +
+           " is no time: the end of the job is not looked at";
+  }
+  end = std::min(end, int64_t{1} << 40);  // of a job without end
+  const double left = static_cast<double>(1000 * end - milliseconds_since_1970()) / 1000;
+  const std::string margin = duration_text(seconds_before) + ", checkpoint.seconds_before_end";
+  if (left <= seconds_before) {
+    return "the Slurm job ends in less than " + margin + ": its end is not looked at";
+  }
+  stop_time = 1000 * end - std::llround(1000 * seconds_before);
+  return "the Slurm job ends in " + duration_text(left) + ": a stop comes before, by " + margin;
+}
+
+bool stop_requested() { return received != 0 || milliseconds_since_1970() >= stop_time; }
 
 std::string stop_signal_name() {
   switch (received) {
@@ -56,7 +88,7 @@ std::string stop_signal_name() {
     case SIGUSR1:
       return "SIGUSR1";
   }
-  return {};
+  return stop_requested() ? "the end of the Slurm job's time" : "";
 }
 
 void stop_where_requested(const std::string& what) {

@@ -1,6 +1,7 @@
 // train CONFIG.yaml: a run from its configuration to its last checkpoint.
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <thread>
 
@@ -116,6 +117,9 @@ void print_plan(const RunPlan& plan, const Config& config) {
 int train_model(const Options& options, const Config& config, Communicator& communicator) {
   Log log(stderr_is_terminal());
   if (!communicator.is_first()) log.silence();
+  const std::string end_of_job =
+      stop_before_job_ends(std::getenv("SLURM_JOB_END_TIME"), config.checkpoint.seconds_before_end);
+  if (!end_of_job.empty()) log.say(end_of_job);
   check_ranks(config, communicator.ranks());
   Trainer trainer(config, options.fresh ? Start::fresh : Start::go_on, log, communicator);
   switch (trainer.run()) {

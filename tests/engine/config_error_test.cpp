@@ -180,6 +180,7 @@ TEST_CASE("config: a value out of range is told its range") {
                                  "evaluation.every=-1",
                                  "evaluation.tokens=0",
                                  "checkpoint.keep=0",
+                                 "checkpoint.seconds_before_end=-1",
                                  "parallel.shards=0",
                                  "guard.nonfinite_steps=0",
                                  "diagnostics.every=-1"}) {

@@ -1,5 +1,6 @@
 // Runs that are killed or asked to stop end in the same bytes as undisturbed ones.
 #include <csignal>
+#include <ctime>
 #include <filesystem>
 #include <random>
 
@@ -97,6 +98,44 @@ TEST_CASE("train: SIGTERM, SIGINT and SIGUSR1 save and exit 75, and the run goes
     check_same_end(stopped, undisturbed, 100);
     check_metrics(stopped, 100);
   }
+}
+
+TEST_CASE("train: saves and stops before its Slurm job's time is up") {
+  const TinyRun undisturbed(long_run);
+  REQUIRE(undisturbed.train().exit_code == 0);
+  Overrides rarely = long_run;
+  rarely.push_back("checkpoint.every=0");
+  const TinyRun stopped(rarely);
+  const auto ends_in = [](int64_t seconds) {
+    return "SLURM_JOB_END_TIME=" + std::to_string(std::time(nullptr) + seconds);
+  };
+  const Overrides endless = {"checkpoint.seconds_before_end=58", "schedule.total_steps=1000000",
+                             "schedule.kind=constant"};
+  std::vector<std::string> command = stopped.command(endless);
+  command.insert(command.begin(), {"env", ends_in(60)});
+  const Finished finished = run(command);
+  INFO(finished.err);
+  CHECK(finished.exit_code == kStopped);
+  CHECK(finished.seconds < 20);
+  CHECK(finished.err.find("the Slurm job ends in ") != std::string::npos);
+  CHECK(finished.err.find("stopped by the end of the Slurm job's time at step ") !=
+        std::string::npos);
+  const int64_t step = stopped.last_step();
+  CHECK(std::filesystem::exists(stopped.checkpoint(step)));
+  Overrides onward = endless;
+  onward.push_back("schedule.stop_step=" + std::to_string(step + 5));
+  CHECK(stopped.train(onward).exit_code == 0);
+  check_metrics(stopped, step + 5);
+
+  const TinyRun hurried(long_run);
+  command = hurried.command();
+  command.insert(command.begin(), {"env", ends_in(60)});
+  const Finished whole = run(command);
+  INFO(whole.err);
+  CHECK(whole.exit_code == 0);
+  CHECK(whole.err.find("ends in less than 2m 00s, checkpoint.seconds_before_end") !=
+        std::string::npos);
+  check_same_end(hurried, undisturbed, 100);
 }
 
 TEST_CASE("train: a run stopped while it starts saves step 0 and goes on") {
