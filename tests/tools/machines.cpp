@@ -8,6 +8,7 @@
 
 #include "catch.h"
 #include "kernels/error.h"
+#include "tests/tools/ranks.h"
 
 namespace normlab::test {
 namespace {
@@ -84,7 +85,8 @@ std::vector<std::string> TwoMachines::launcher(const std::vector<std::string>& m
        {std::string("mpirun"), std::string("--allow-run-as-root"), std::string("--bind-to"),
         std::string("none"), std::string("--mca"), std::string("plm_rsh_agent"),
         folder_.path() + "/agent", std::string("--mca"), std::string("btl"),
-        std::string("tcp,self"), std::string("--host"), name(0) + ":1," + address(1) + ":1",
+        std::string("tcp,self"), std::string("--mca"), std::string("orte_tmpdir_base"),
+        mpi_directory(), std::string("--host"), name(0) + ":1," + address(1) + ":1",
         std::string("-np"), std::string("2")}) {
     command.push_back(word);
   }

@@ -16,6 +16,12 @@ bool can_run_ranks() {
   return can;
 }
 
+const std::string& mpi_directory() {
+  static const TemporaryFolder folder;
+  static const std::string path = folder.path();
+  return path;
+}
+
 std::vector<std::string> launcher(int ranks) {
   // Without the copies between processes that containers forbid.
   return {"mpirun",
@@ -26,6 +32,9 @@ std::vector<std::string> launcher(int ranks) {
           "--mca",
           "btl_vader_single_copy_mechanism",
           "none",
+          "--mca",
+          "orte_tmpdir_base",
+          mpi_directory(),
           "-np",
           std::to_string(ranks)};
 }

@@ -8,6 +8,10 @@ namespace normlab::test {
 // Whether the build has MPI and this machine has mpirun; says that a test is skipped where not.
 bool can_run_ranks();
 
+// Where the mpirun of this process keeps its files: of two in one place, one that ends takes away
+// what one that begins has just found.
+const std::string& mpi_directory();
+
 // `mpirun` and how it takes so many ranks, as root and on a small machine too; a program follows.
 std::vector<std::string> launcher(int ranks);
 

@@ -216,8 +216,16 @@ void other_ids() {
   place.ranks = all_ranks();
   const auto ops = make_ops(Device::cuda, Precision::fp32);
   const auto communicator = make_nccl_communicator(place, 30, [](std::span<std::byte>) {});
-  expect_part(failure_of([&] { const Attachment attachment(*communicator, *ops); }),
-              "have different unique ids");
+  std::string failure;
+  try {
+    const Attachment attachment(*communicator, *ops);
+  } catch (const std::exception& error) {
+    failure = error.what();
+  }
+  // The first rank alone has another id: of the rest one may hear first that the next has given up.
+  if (own_rank() == 0 || failure.find("has aborted") == std::string::npos) {
+    expect_part(failure, "have different unique ids");
+  }
   meet();
 }
 
