@@ -309,6 +309,7 @@ int measure(const Options& options) {
   check_ranks(config, communicator->ranks());
   Training training(config, *communicator, profiled);
   const Times times = measure_steps(training, options, communicator->ranks() > 1);
+  training.set_gate(1);
   const auto profile = training.profile(options.profile_steps);
   if (!communicator->is_first()) return kExitDone;
   print(times, training, config, *communicator);

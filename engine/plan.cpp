@@ -109,18 +109,16 @@ int64_t most_of_share(const Config& config, int64_t elements, int ranks) {
 
 void plan_communication(RunPlan& plan, const Config& config, const NumberTypes& types, int ranks) {
   if (ranks == 1) return;
-  if (config.parallel.reproducible) {
-    plan.sent_bytes = plan.sent_after_backward_bytes = 2 * plan.gradients_bytes;
-    return;
-  }
   const auto ring = [ranks](int64_t elements, DType type) {
     return elements * size_of(type) * (ranks - 1) / ranks;
   };
+  const bool tree = config.parallel.reproducible;
+  const bool share = config.parallel.zero_stage > 0;
+  if (tree) plan.sent_bytes = plan.sent_after_backward_bytes = 2 * plan.gradients_bytes;
   for (const Bucket& bucket : make_structure(config.model).buckets) {
     const int64_t elements = bucket.end - bucket.begin;
-    const int64_t parts = ring(elements, types.gradient);
+    const int64_t parts = tree ? 0 : ring(elements, types.gradient);
     // With ZeRO the parts that are gathered are the new weights'.
-    const bool share = config.parallel.zero_stage > 0;
     const int64_t gathering = share ? ring(elements, types.working) : parts;
     plan.sent_bytes += parts + gathering;
     if (bucket.embeddings) plan.sent_after_backward_bytes += parts;

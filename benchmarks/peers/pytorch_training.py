@@ -130,7 +130,7 @@ def compare(options, name):
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="*", choices=[*RECIPES, []], default=list(RECIPES))
+    parser.add_argument("models", nargs="*", metavar="MODEL", help=", ".join(RECIPES))
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
@@ -138,9 +138,12 @@ def main():
     parser.add_argument("--only", choices=["eager", "compiled"])
     parser.add_argument("--worker", choices=["eager", "compiled"], help=argparse.SUPPRESS)
     options = parser.parse_args()
+    for name in options.models:
+        if name not in RECIPES:
+            parser.error(f"{name} is none of {', '.join(RECIPES)}")
     if options.worker:
         return pytorch_steps(options)
-    for name in options.models:
+    for name in options.models or RECIPES:
         compare(options, name)
     return 0
 

@@ -100,7 +100,8 @@ class Build:
         compiled = {}
         for command in self.commands[program]:
             # Nothing here runs what nvcc compiles.
-            if "-c" not in command or "-MF" not in command or "nvcc" in command[0]:
+            by_nvcc = any(os.path.basename(word) == "nvcc" for word in command)
+            if "-c" not in command or "-MF" not in command or by_nvcc:
                 continue
             output = command[command.index("-o") + 1]
             if output not in readers or output in compiled:
