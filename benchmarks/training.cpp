@@ -307,6 +307,11 @@ int measure(const Options& options) {
   }
   const auto communicator = join_job(config);
   check_ranks(config, communicator->ranks());
+  if (config.parallel.reproducible && communicator->ranks() > 1) {
+    throw input_error(
+        "parallel.reproducible = true among ranks (the sums that are timed alone are "
+        "not the tree's). Use parallel.reproducible=false");
+  }
   Training training(config, *communicator, profiled);
   const Times times = measure_steps(training, options, communicator->ranks() > 1);
   training.set_gate(1);

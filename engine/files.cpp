@@ -32,6 +32,19 @@ class Descriptor {
   int value_;
 };
 
+void write_all(int descriptor, std::string_view content, const std::string& path) {
+  size_t done = 0;
+  while (done < content.size()) {
+    const ssize_t count = write(descriptor, content.data() + done, content.size() - done);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) throw Error(path + ": cannot be written (" + reason() + "). Free some space");
+    done += static_cast<size_t>(count);
+  }
+}
+
+// What a directory is tried with; a process that is killed leaves it.
+constexpr const char* kTrial = ".trial";
+
 }  // namespace
 
 std::string read_file(const std::string& path) {
@@ -49,13 +62,7 @@ std::string read_file(const std::string& path) {
 void write_file_synced(const std::string& path, std::string_view content) {
   const Descriptor file(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC);
   if (file.value() < 0) throw Error(path + ": cannot be written (" + reason() + ")");
-  size_t done = 0;
-  while (done < content.size()) {
-    const ssize_t count = write(file.value(), content.data() + done, content.size() - done);
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) throw Error(path + ": cannot be written (" + reason() + "). Free some space");
-    done += static_cast<size_t>(count);
-  }
+  write_all(file.value(), content, path);
   if (fsync(file.value()) != 0) throw Error(path + ": cannot be synced (" + reason() + ")");
 }
 
@@ -91,7 +98,7 @@ void require_writable_directory(const std::string& path) {
     throw input_error(path + ": cannot be made a directory (" + error.message() +
                       "). Choose another run.directory");
   }
-  const std::string trial = path + "/.trial";
+  const std::string trial = path + "/" + kTrial;
   {
     const Descriptor file(trial, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC);
     if (file.value() < 0) {
@@ -100,6 +107,13 @@ void require_writable_directory(const std::string& path) {
     }
   }
   unlink(trial.c_str());
+}
+
+bool is_bare(const std::string& directory) {
+  for (const auto& entry : std::filesystem::directory_iterator(directory)) {
+    if (entry.path().filename() != kTrial) return false;
+  }
+  return true;
 }
 
 DirectoryLock::DirectoryLock(const std::string& directory) {
@@ -114,11 +128,13 @@ DirectoryLock::DirectoryLock(const std::string& directory) {
                       (count > 0 ? "process " + std::string(holder) : std::string("unknown")) +
                       "). Wait for it, stop it, or choose another directory");
   }
-  const std::string self = std::to_string(getpid());
-  if (ftruncate(descriptor_, 0) != 0 ||
-      pwrite(descriptor_, self.data(), self.size(), 0) != static_cast<ssize_t>(self.size())) {
+  try {
+    if (ftruncate(descriptor_, 0) != 0)
+      throw Error(path + ": cannot be written (" + reason() + ")");
+    write_all(descriptor_, std::to_string(getpid()), path);
+  } catch (const Error&) {
     close(descriptor_);
-    throw Error(path + ": cannot be written (" + reason() + ")");
+    throw;
   }
 }
 

@@ -17,6 +17,8 @@ void sync_file(const std::string& path);
 void sync_directory(const std::string& path);
 // Throws an input Error where the directory cannot be made or a file in it cannot be created.
 void require_writable_directory(const std::string& path);
+// Whether nothing is in a directory but what a process that was killed in that trial leaves.
+bool is_bare(const std::string& directory);
 
 // An exclusive lock on a directory, held until destruction or death of the process.
 class DirectoryLock {

@@ -16,7 +16,7 @@ bool untouched(const std::string& path) {
   for (const auto& entry : fs::directory_iterator(path)) {
     const fs::path name = entry.path().filename();
     if (name == ".lock" || name == kRendezvousDirectory) continue;
-    if (!fs::is_empty(entry.path())) return false;
+    if (!(entry.is_directory() ? is_bare(entry.path()) : fs::is_empty(entry.path()))) return false;
   }
   return true;
 }
@@ -31,7 +31,7 @@ void prepare(const std::string& path, Start start) try {
                       "Choose another run.directory, or remove it yourself");
   }
   const std::string checkpoints = path + "/checkpoints";
-  if (!fs::exists(path + "/config.yaml") && fs::exists(checkpoints) && !fs::is_empty(checkpoints)) {
+  if (!fs::exists(path + "/config.yaml") && fs::exists(checkpoints) && !is_bare(checkpoints)) {
     throw input_error(path +
                       ": has checkpoints but no config.yaml, so they cannot be told to be "
                       "this run's. Choose another run.directory");

@@ -333,7 +333,7 @@ bool Trainer::stop_agreed() {
 
 Outcome Trainer::stop() {
   save();
-  const std::string signal = stop_requested() ? stop_signal_name() : "a signal to another rank";
+  const std::string signal = stop_requested() ? stop_signal_name() : "a request to another rank";
   log_.say("stopped by " + signal + " at step " + std::to_string(state_.step) +
            ", saved; run the same command again to go on");
   return Outcome::stopped;

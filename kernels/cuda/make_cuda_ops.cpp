@@ -42,8 +42,8 @@ std::unique_ptr<Ops> make_cuda_ops(Precision precision, int gpu) {
       break;
   }
   throw input_error(
-      "run.device = cuda with a precision that is neither fp32 nor bf16 (the others are for checks "
-      "and comparisons, on the CPU). Use run.device: cpu, or one of the two");
+      "run.precision is neither fp32 nor bf16, with device: cuda (the others are for checks and "
+      "comparisons, on the CPU). Use one of the two, or run.device: cpu");
 }
 
 bool cuda_available() { return device_count() > 0; }

@@ -81,6 +81,17 @@ int whole(bool watched, const Call& call) {
   return call();
 }
 
+// Of a call that writes so many bytes.
+template <typename Call>
+ssize_t written(int descriptor, size_t size, const Call& call) {
+  const Kind kind = is_watched(descriptor) ? fault_of_call() : Kind::none;
+  if (refused(kind)) return -1;
+  if (kind == Kind::none || size < 2) return call(size);
+  const ssize_t half = call(size / 2);
+  if (kind == Kind::torn) std::raise(SIGKILL);
+  return half;
+}
+
 struct Counter {
   ~Counter() {
     const char* path = variable("FAULTS_COUNT");
@@ -98,12 +109,14 @@ extern "C" {
 
 ssize_t write(int descriptor, const void* bytes, size_t size) {
   static auto* const system_write = next<ssize_t(int, const void*, size_t)>("write");
-  const Kind kind = is_watched(descriptor) ? fault_of_call() : Kind::none;
-  if (refused(kind)) return -1;
-  if (kind == Kind::none || size < 2) return system_write(descriptor, bytes, size);
-  const ssize_t half = system_write(descriptor, bytes, size / 2);
-  if (kind == Kind::torn) std::raise(SIGKILL);
-  return half;
+  return written(descriptor, size,
+                 [&](size_t count) { return system_write(descriptor, bytes, count); });
+}
+
+ssize_t pwrite(int descriptor, const void* bytes, size_t size, off_t place) {
+  static auto* const system_pwrite = next<ssize_t(int, const void*, size_t, off_t)>("pwrite");
+  return written(descriptor, size,
+                 [&](size_t count) { return system_pwrite(descriptor, bytes, count, place); });
 }
 
 // Of the standard library's streams: a line and what was kept before it.
@@ -120,6 +133,32 @@ ssize_t writev(int descriptor, const iovec* parts, int count) {
 int fsync(int descriptor) {
   static auto* const system_fsync = next<int(int)>("fsync");
   return whole(is_watched(descriptor), [&] { return system_fsync(descriptor); });
+}
+
+// A full disk lets itself be emptied: these die, and nothing else.
+int unlink(const char* path) {
+  static auto* const system_unlink = next<int(const char*)>("unlink");
+  if (is_watched(path)) fault_of_call();
+  return system_unlink(path);
+}
+
+int unlinkat(int directory, const char* path, int flags) {
+  static auto* const system_unlinkat = next<int(int, const char*, int)>("unlinkat");
+  if (is_watched(path) || is_watched(directory)) fault_of_call();
+  return system_unlinkat(directory, path, flags);
+}
+
+int ftruncate(int descriptor, off_t size) {
+  static auto* const system_ftruncate = next<int(int, off_t)>("ftruncate");
+  return whole(is_watched(descriptor), [&] { return system_ftruncate(descriptor, size); });
+}
+
+// Of the standard library's streams.
+FILE* fopen64(const char* path, const char* mode) {
+  static auto* const system_fopen64 = next<FILE*(const char*, const char*)>("fopen64");
+  const bool writes = std::strpbrk(mode, "wa+") != nullptr;
+  if (writes && is_watched(path) && refused(fault_of_call())) return nullptr;
+  return system_fopen64(path, mode);
 }
 
 int rename(const char* from, const char* to) {

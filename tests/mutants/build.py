@@ -49,7 +49,7 @@ class Build:
     def __init__(self, source, folder):
         self.source = pathlib.Path(source)
         self.folder = pathlib.Path(folder)
-        self.readers = self._readers()
+        self.readers = {}
         self.commands = {}  # a program's, in the order of building
 
     def bring_up_to_date(self, programs):
@@ -114,8 +114,7 @@ class Build:
 
     def _compile(self, command, wrong, file, output, overlay):
         arguments = shadowed(command, self.source, overlay)
-        # Not all the warnings, for a mistake may well leave a variable unused; and quickly.
-        arguments += ["-w", "-O1"]
+        arguments.append("-w")  # a mistake may well leave a variable unused
         arguments[arguments.index("-o") + 1] = output
         dependencies = arguments.index("-MF")
         del arguments[dependencies:dependencies + 2]

@@ -53,6 +53,17 @@ bool TwoMachines::possible() {
 }
 
 TwoMachines::TwoMachines() : prefix_("normlab-" + std::to_string(getpid()) + "-") {
+  try {
+    make();
+  } catch (...) {
+    remove();
+    throw;
+  }
+}
+
+TwoMachines::~TwoMachines() { remove(); }
+
+void TwoMachines::make() {
   must({"netns", "add", name(0)});
   must({"netns", "add", name(1)});
   must({"link", "add", "cable", "netns", name(0), "type", "veth", "peer", "name", "cable", "netns",
@@ -69,7 +80,7 @@ TwoMachines::TwoMachines() : prefix_("normlab-" + std::to_string(getpid()) + "-"
   std::filesystem::permissions(folder_.path() + "/agent", std::filesystem::perms::owner_all);
 }
 
-TwoMachines::~TwoMachines() {
+void TwoMachines::remove() {
   for (const int machine : {0, 1}) {
     for (const pid_t process : processes(machine, "")) kill(process, SIGKILL);
     ip({"netns", "delete", name(machine)});

@@ -21,10 +21,13 @@ class TwoMachines {
   // The command that starts one rank on each by mpirun, which runs on the first; a program follows.
   std::vector<std::string> launcher(const std::vector<std::string>& more = {}) const;
   void cut_cable();
-  // Those that run on a machine, and are not mpirun's own.
+  // Those of a program that run on a machine; "": all.
   std::vector<pid_t> processes(int machine, const std::string& program) const;
 
  private:
+  void make();
+  void remove();
+
   TemporaryFolder folder_;
   std::string prefix_;
 };
