@@ -136,6 +136,13 @@ int64_t TokenStream::sequence_at(int64_t position) const {
       permuted(static_cast<uint64_t>(index), static_cast<uint64_t>(sequences_per_epoch_), key));
 }
 
+int64_t TokenStream::document_of(int64_t sequence, int64_t token) const {
+  if (documents_) return sequence;
+  DocumentCursor cursor(corpus_);
+  return cursor.document_at(
+      std::min(sequence * options_.tokens_per_sequence + token, corpus_.size() - 1));
+}
+
 HostBatch TokenStream::next(int64_t sequences) {
   check(sequences > 0, "sequences > 0");
   // The thread is waited for even where its batch is of no use (after restore, or another count):

@@ -85,6 +85,9 @@ class TokenStream {
   int64_t epoch() const { return position_ / sequences_per_epoch_; }
   // Index in the corpus of the sequence at a position.
   int64_t sequence_at(int64_t position) const;
+  // Number of the document in the corpus that a token of that sequence is of; 0 where ends of
+  // documents are not known. Slow: it may go through all that is before.
+  int64_t document_of(int64_t sequence, int64_t token) const;
 
  private:
   HostBatch gather(int64_t position, int64_t sequences) const;

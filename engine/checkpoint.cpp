@@ -225,8 +225,22 @@ std::string checkpoint_name(int64_t step) {
   return text;
 }
 
+std::vector<std::string> checkpoint_paths(const std::string& run_directory) {
+  const std::string directory = run_directory + "/checkpoints";
+  std::vector<std::string> paths;
+  for (const Listed& listed : list(directory)) paths.push_back(directory + "/" + listed.name);
+  return paths;
+}
+
+// Each has written a share of the moments.
+int ranks_of_checkpoint(const std::string& path) {
+  int ranks = 0;
+  while (fs::exists(path + "/" + moments_name(ranks))) ++ranks;
+  return ranks;
+}
+
 bool has_checkpoints(const std::string& run_directory) {
-  return !list(run_directory + "/checkpoints").empty();
+  return !checkpoint_paths(run_directory).empty();
 }
 
 CheckpointDirectory::CheckpointDirectory(const std::string& run_directory, Holder holder)
@@ -315,9 +329,8 @@ std::optional<CheckpointDirectory::Found> CheckpointDirectory::newest_good(
 void CheckpointDirectory::load(const Found& found, Model& model, Optimizer& optimizer) {
   load_weights(model, found.path, optimizer.masters());
   optimizer.keep_masters();
-  // As many files as there were ranks when it was saved.
   int64_t numbers = 0;
-  for (int rank = 0; fs::exists(found.path + "/" + moments_name(rank)); ++rank) {
+  for (int rank = 0; rank < ranks_of_checkpoint(found.path); ++rank) {
     const SafetensorsFile file(found.path + "/" + moments_name(rank));
     numbers += read_moments(file, model, optimizer);
   }

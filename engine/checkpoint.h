@@ -55,6 +55,11 @@ class CheckpointDirectory {
 
 // "step-00000100".
 std::string checkpoint_name(int64_t step);
+// Of a run directory, the newest first, damaged ones included. Throws an Error where it cannot be
+// read.
+std::vector<std::string> checkpoint_paths(const std::string& run_directory);
+// How many ranks wrote a checkpoint.
+int ranks_of_checkpoint(const std::string& path);
 // Whether a run directory has checkpoints, damaged ones included. Throws an Error where it cannot
 // be read.
 bool has_checkpoints(const std::string& run_directory);

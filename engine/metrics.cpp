@@ -177,4 +177,20 @@ void Metrics::sync() const {
   sync_directory(directory_);
 }
 
+std::map<int64_t, RecordedStep> recorded_steps(const std::string& run_directory) {
+  std::map<int64_t, RecordedStep> steps;
+  const std::string path = run_directory + "/metrics.jsonl";
+  if (!std::filesystem::exists(path)) return steps;
+  std::istringstream lines(read_file(path));
+  for (std::string line; std::getline(lines, line);) {
+    const ordered_json row = ordered_json::parse(line, nullptr, false);
+    if (!row.is_object() || row.contains("discarded")) continue;
+    const auto loss = row.find("loss"), gradient_norm = row.find("grad_norm");
+    if (loss == row.end() || gradient_norm == row.end()) continue;
+    if (!loss->is_number() || !gradient_norm->is_number()) continue;
+    steps[row.value("step", int64_t{0})] = {*loss, *gradient_norm};
+  }
+  return steps;
+}
+
 }  // namespace normlab

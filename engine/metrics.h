@@ -66,4 +66,12 @@ class Metrics {
   EventFile events_;
 };
 
+// Loss and gradient norm of a step, as a run's metrics.jsonl has them.
+struct RecordedStep {
+  double loss = 0;
+  double gradient_norm = 0;
+};
+// By number; discarded rows do not count. Empty where there is no such file.
+std::map<int64_t, RecordedStep> recorded_steps(const std::string& run_directory);
+
 }  // namespace normlab

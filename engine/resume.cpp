@@ -1,7 +1,6 @@
 #include "engine/resume.h"
 
 #include "engine/config_names.h"
-#include "engine/log.h"
 #include "engine/version.h"
 
 namespace normlab {
@@ -49,6 +48,20 @@ DataIdentity data_identity(const RunCorpus& corpus) {
   const CorpusDescription& train = corpus.train.description();
   return {corpus.train.hash(), corpus.train.size(), corpus.tokenizer, train.tokenizer_hash,
           train.manifest};
+}
+
+std::string adopt_starting_model(Config& config, Log& log) {
+  std::vector<std::string> warnings;
+  const std::string directory = adopt_model(config, warnings);
+  for (const std::string& warning : warnings) log.warn(warning);
+  return directory;
+}
+
+void adopt_checkpoint(const CheckpointDirectory::Found& found, Config& config,
+                      const RunCorpus& corpus) {
+  if (!config.model_from) return;
+  adopt_model_of(found.path, config);
+  resolve_vocabulary(config.model, corpus.vocabulary);
 }
 
 std::vector<std::string> resume_warnings(const CheckpointDirectory::Found& found,

@@ -1,4 +1,4 @@
-// Whether a run can go on from a checkpoint, and what is different now.
+// What a run starts with or goes on from: whether it can, and what is different now.
 #pragma once
 
 #include <string>
@@ -6,6 +6,7 @@
 
 #include "engine/checkpoint.h"
 #include "engine/corpus.h"
+#include "engine/log.h"
 
 namespace normlab {
 
@@ -14,6 +15,13 @@ namespace normlab {
 void check_same_run(const CheckpointDirectory::Found& found, const std::string& configuration_hash,
                     const DataIdentity& data);
 DataIdentity data_identity(const RunCorpus& corpus);
+// Puts the model of model.from in the place of config.model, as adopt_model does; warnings go to
+// the log. Returns its directory.
+std::string adopt_starting_model(Config& config, Log& log);
+// The same of the checkpoint that the run goes on from, where it began with model.from: that need
+// not be there any more.
+void adopt_checkpoint(const CheckpointDirectory::Found& found, Config& config,
+                      const RunCorpus& corpus);
 // A line for each thing that moves the numbers from here on: other code, another precision (`auto`
 // on another device). `precision`: the run's, resolved.
 std::vector<std::string> resume_warnings(const CheckpointDirectory::Found& found,

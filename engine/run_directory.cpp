@@ -43,10 +43,14 @@ void prepare(const std::string& path, Start start) try {
 
 }  // namespace
 
+std::string configuration_hash(const Config& config) {
+  return hexadecimal(hash_text(identity(to_yaml(config))));
+}
+
 RunDirectory::RunDirectory(const Config& config, Start start, Holder holder)
     : path_(config.run.directory),
       yaml_(to_yaml(config)),
-      configuration_hash_(hexadecimal(hash_text(identity(yaml_)))) {
+      configuration_hash_(normlab::configuration_hash(config)) {
   if (holder == Holder::other_rank) return;
   prepare(path_, start);
   lock_.emplace(path_);

@@ -20,6 +20,9 @@ inline constexpr const char* kRendezvousDirectory = "rendezvous";
 // The first rank of a job holds its directory; the others only know where it is.
 enum class Holder { first_rank, other_rank };
 
+// Of all that may not change between a run and its continuation; hexadecimal.
+std::string configuration_hash(const Config& config);
+
 class RunDirectory {
  public:
   // As the first rank: makes it, locks it, and holds its config.yaml against `config`. Throws an input Error where it is
@@ -30,7 +33,7 @@ class RunDirectory {
   Holder holder() const { return lock_ ? Holder::first_rank : Holder::other_rank; }
   // The first rank writes config.yaml; the directory is this configuration's from now on.
   void keep() const;
-  // Of all that may not change between a run and its continuation; hexadecimal.
+  // configuration_hash() of what it was made with.
   const std::string& configuration_hash() const { return configuration_hash_; }
 
  private:

@@ -7,11 +7,10 @@
 #include "engine/config_names.h"
 #include "engine/device.h"
 #include "engine/hash.h"
+#include "engine/nonfinite.h"
 #include "engine/ranks.h"
 #include "engine/resume.h"
-#include "engine/schedule.h"
 #include "engine/stop_request.h"
-#include "engine/weights.h"
 
 namespace normlab {
 namespace {
@@ -35,9 +34,7 @@ std::string complete_config(Config& config, const RunCorpus& corpus, Log& log) {
   resolve_data(config, corpus.train.description());
   if (config.model_from) {
     if (has_checkpoints(config.run.directory)) return "";
-    std::vector<std::string> warnings;
-    starting_weights = adopt_model(config, warnings);
-    for (const std::string& warning : warnings) log.warn(warning);
+    starting_weights = adopt_starting_model(config, log);
   }
   resolve_vocabulary(config.model, corpus.vocabulary);
   check_removal(config, config.model_from_norms);
@@ -74,21 +71,11 @@ Trainer::Trainer(Config config, Start start, Log& log, Communicator& communicato
   check_agreement(communicator_, data_identity(corpus_).corpus_hash, "the training data");
   check_agreement(communicator_, found ? static_cast<uint64_t>(found->state.step) : ~uint64_t{0},
                   "the newest checkpoint");
-  make_model();
+  steps_ = std::make_unique<TrainingSteps>(config_, corpus_, *ops_, communicator_);
   start_or_resume(found);
 }
 
 Trainer::~Trainer() = default;
-
-void Trainer::make_model() {
-  model_ = std::make_unique<Model>(*ops_, config_.model, training_workload(config_));
-  optimizer_ =
-      std::make_unique<Optimizer>(*model_, config_.optimizer, communicator_, config_.parallel);
-  removal_ = std::make_unique<NormRemoval>(*model_, config_.norm_removal,
-                                           corpus_.train.description().end_of_text);
-  stream_ = std::make_unique<TokenStream>(corpus_.train, training_stream(config_));
-  gradient_ = std::make_unique<StepGradient>(*model_, config_, communicator_, *removal_);
-}
 
 std::optional<CheckpointDirectory::Found> Trainer::find_checkpoint() {
   std::vector<std::string> warnings;
@@ -96,9 +83,7 @@ std::optional<CheckpointDirectory::Found> Trainer::find_checkpoint() {
   for (const std::string& warning : warnings) log_.warn(warning);
   if (found) {
     check_same_run(*found, directory_.configuration_hash(), data_identity(corpus_));
-    if (!config_.model_from) return found;
-    adopt_model_of(found->path, config_);
-    resolve_vocabulary(config_.model, corpus_.vocabulary);
+    adopt_checkpoint(*found, config_, corpus_);
   } else if (config_.model_from && starting_weights_.empty()) {
     throw Error(directory_.path() +
                 ": its checkpoints were removed while the run started. Run the same command again");
@@ -108,28 +93,30 @@ std::optional<CheckpointDirectory::Found> Trainer::find_checkpoint() {
 
 void Trainer::start_or_resume(const std::optional<CheckpointDirectory::Found>& found) {
   if (found) {
-    CheckpointDirectory::load(*found, *model_, *optimizer_);
-    state_ = found->state;
-    removal_->restore(state_.norms);
-    saved_step_ = state_.step;
-    stream_->restore({state_.data_position});
+    steps_->begin_from(*found);
+    saved_step_ = steps_->step();
   } else if (config_.model_from) {
-    load_weights(*model_, starting_weights_, optimizer_->masters());
-    optimizer_->keep_masters();
-    removal_->restore(config_.model_from_norms);
+    steps_->begin_with_weights(starting_weights_);
   } else {
-    model_->initialize(static_cast<uint64_t>(config_.run.seed), optimizer_->masters());
-    optimizer_->keep_masters();
+    steps_->begin_at_random();
   }
   directory_.keep();
   std::vector<std::string> warnings;
   tokenizer_ = read_tokenizer(corpus_.tokenizer, warnings);
   for (const std::string& warning : warnings) log_.warn(warning);
-  state_.data = data_identity(corpus_);
-  first_step_ = state_.step;
+  first_step_ = steps_->step();
   if (communicator_.is_first()) {
-    metrics_ = std::make_unique<Metrics>(directory_.path(), state_.step, state_.data_position);
+    metrics_ = std::make_unique<Metrics>(directory_.path(), first_step_, steps_->data_position());
   }
+  say_what_runs();
+  if (!found) return;
+  log_.say("going on from " + found->path);
+  const PrecisionChoice precision = resolve_device(config_.run).precision;
+  for (const std::string& warning : resume_warnings(*found, precision)) log_.warn(warning);
+  if (metrics_) metrics_->write_event(first_step_, "resume", found->path);
+}
+
+void Trainer::say_what_runs() const {
   const PrecisionChoice precision = resolve_device(config_.run).precision;
   log_.say("device: " + ops_->device_name() +
            "; precision: " + name_of(precision, precision_names) +
@@ -139,92 +126,43 @@ void Trainer::start_or_resume(const std::optional<CheckpointDirectory::Found>& f
   if (communicator_.ranks() > 1) log_.say(ranks_text(communicator_, config_.run));
   for (const std::string& warning : removal_warnings(config_)) log_.warn(warning);
   for (const std::string& warning : prompt_warnings(config_, corpus_)) log_.warn(warning);
-  if (!found) return;
-  log_.say("going on from " + found->path);
-  for (const std::string& warning : resume_warnings(*found, precision)) log_.warn(warning);
-  if (metrics_) metrics_->write_event(state_.step, "resume", found->path);
 }
 
-StepState Trainer::step_state(const HostBatch& batch) const {
-  StepState state;
-  state.seed = static_cast<uint64_t>(config_.run.seed);
-  // Of the attempt, so that a step tried again after a skipped one has other random numbers.
-  state.step = static_cast<uint64_t>(state_.data_position / config_.sequences_per_step());
-  state.learning_rate =
-      config_.optimizer.learning_rate * learning_rate_factor(config_.schedule, state_.step);
-  const auto update = static_cast<double>(state_.step + 1);
-  state.first_moment_correction = 1 - std::pow(config_.optimizer.beta1, update);
-  state.second_moment_correction = 1 - std::pow(config_.optimizer.beta2, update);
-  state.gradient_clip = config_.optimizer.gradient_clip;
-  state.loss_scale = batch.target_count > 0 ? 1.0 / static_cast<double>(batch.target_count) : 0.0;
-  state.std_loss_scale = removal_->std_loss_scale(batch.token_count);
-  return state;
-}
-
-Trainer::StepOutcome Trainer::train_step() {
-  const HostBatch batch = stream_->next(config_.sequences_per_step());
-  StepState state = step_state(batch);
-  std::vector<RemovalEvent> events = removal_->begin_step(state_.step);
-  std::optional<StepDiagnostics> diagnostics;
-  const int64_t every = config_.diagnostics.every;
-  if (every > 0 && (state_.step + 1) % every == 0) diagnostics.emplace(*model_, *optimizer_);
-  ops_->zero_loss();
-  if (!gradient_->compute(batch, state, diagnostics ? &*diagnostics : nullptr)) {
-    stream_->restore({state_.data_position});
-    removal_->cancel_step(state_.step);
-    StepOutcome nothing;
-    nothing.interrupted = true;
-    return nothing;
-  }
-  optimizer_->step(gradient_->extent());
-  const int32_t end_of_text = corpus_.train.description().end_of_text;
-  StepOutcome step;
-  step.result = ops_->download_step_result();
-  step.tokens = count_tokens(batch, end_of_text);
-  step.events = std::move(events);
-  step.learning_rate = state.learning_rate;
-  if (diagnostics) step.diagnostics = diagnostics->end();
-  return step;
-}
-
-// What happened to norms before this step; σ as it went into it.
 void Trainer::record_removals(const StepOutcome& step) {
-  for (const RemovalEvent& event : step.events) {
-    for (const NormRecord& norm : removal_->records()) {
-      if (norm.role != event.role || norm.layer != event.layer) continue;
-      if (metrics_) metrics_->write_removal(event, norm.state.sigma);
-      log_.say("step " + std::to_string(event.step) + ": " + place_of(norm) +
-               what_happens(event.kind) + ", std " + fixed(norm.state.sigma, 4));
-    }
+  for (const auto& [event, norm] : step.events) {
+    if (metrics_) metrics_->write_removal(event, norm.state.sigma);
+    log_.say("step " + std::to_string(event.step) + ": " + place_of(norm) +
+             what_happens(event.kind) + ", std " + fixed(norm.state.sigma, 4));
   }
 }
 
-void Trainer::skip_step(const StepOutcome& step) {
-  ++state_.skipped_in_row;
-  const std::string text = "step " + std::to_string(state_.step + 1) + " skipped: loss " +
-                           fixed(step.result.loss, 4) + ", gradient norm " +
-                           fixed(step.result.gradient_norm, 4) + " (" +
-                           std::to_string(state_.skipped_in_row) + " in a row)";
+void Trainer::report_skipped(const StepOutcome& step) {
+  const int64_t done = steps_->step(), in_row = steps_->skipped_in_row();
+  const std::string text =
+      "step " + std::to_string(done + 1) + " skipped: loss " + fixed(step.result.loss, 4) +
+      ", gradient norm " + fixed(step.result.gradient_norm, 4) + " (" + std::to_string(in_row) +
+      " in a row); first not finite: " + first_nonfinite(steps_->model(), communicator_);
   log_.warn(text);
-  if (metrics_) metrics_->write_skipped_step(state_.step + 1, state_.data_position, text);
-  if (state_.skipped_in_row < config_.guard.nonfinite_steps) return;
+  if (metrics_) metrics_->write_skipped_step(done + 1, steps_->data_position(), text);
+  if (in_row < config_.guard.nonfinite_steps) return;
   throw Error(
       ErrorKind::diverged,
-      "the loss or its gradient was not finite in " + std::to_string(state_.skipped_in_row) +
-          " steps in a row after step " + std::to_string(state_.step) +
-          ". Lower optimizer.learning_rate or set optimizer.gradient_clip: 1.0, in another "
-          "run.directory" +
+      "the loss or its gradient was not finite in " + std::to_string(in_row) +
+          " steps in a row after step " + std::to_string(done) + ". train --replay " +
+          std::to_string(done + 1) + " " + directory_.path() +
+          " says where that began. Lower optimizer.learning_rate or set optimizer.gradient_clip: "
+          "1.0, in another run.directory" +
           (saved_step_ > 0 ? "; model.from=" + directory_.path() +
                                  " begins with the weights of step " + std::to_string(saved_step_)
                            : std::string()));
 }
 
 void Trainer::show_progress(const StepOutcome& step, bool important) {
-  const auto done = static_cast<double>(state_.step - first_step_);
+  const auto done = static_cast<double>(steps_->step() - first_step_);
   const double left =
-      seconds_ / done * static_cast<double>(config_.schedule.stop_step - state_.step);
+      seconds_ / done * static_cast<double>(config_.schedule.stop_step - steps_->step());
   const double speed = done * static_cast<double>(config_.batch.tokens_per_step) / seconds_;
-  std::string line = "step " + std::to_string(state_.step) + "/" +
+  std::string line = "step " + std::to_string(steps_->step()) + "/" +
                      std::to_string(config_.schedule.stop_step) + "  loss " +
                      fixed(step.result.loss, 4) + "  gradient norm " +
                      fixed(step.result.gradient_norm, 2) + "  " + count_text(std::llround(speed)) +
@@ -248,7 +186,7 @@ bool Trainer::evaluate_now() {
   std::map<std::string, double> losses, ppl_cod;
   for (const auto& [name, tokens] : corpus_.validation) {
     options.packing = packing_of(tokens.description(), training_stream(config_).packing);
-    const EvaluationResult result = evaluate(*model_, tokens, options);
+    const EvaluationResult result = evaluate(steps_->model(), tokens, options);
     if (result.stopped) {
       validation_loss_.clear();
       ppl_cod_.clear();
@@ -267,12 +205,13 @@ bool Trainer::evaluate_now() {
 }
 
 void Trainer::save() {
-  if (saved_step_ == state_.step) return;
-  check_replicas(*model_, communicator_, state_.step);
-  communicator_.ledger().set_work("saving step " + std::to_string(state_.step));
+  if (saved_step_ == steps_->step()) return;
+  check_replicas(steps_->model(), communicator_, steps_->step());
+  communicator_.ledger().set_work("saving step " + std::to_string(steps_->step()));
   if (metrics_) metrics_->sync();  // first: no checkpoint without the rows that led to it
-  state_.configuration_hash = directory_.configuration_hash();
-  state_.norms = removal_->records();
+  TrainingState state = steps_->state();
+  state.data = data_identity(corpus_);
+  state.configuration_hash = directory_.configuration_hash();
   const DataConfig& data = config_.data;
   ModelDescription description{config_.model,
                                corpus_.tokenizer,
@@ -281,16 +220,17 @@ void Trainer::save() {
                                data.packing.value(),
                                data.mask_eot_targets,
                                resolve_device(config_.run).precision};
-  description.norms = norms_not_live(*model_);
+  description.norms = norms_not_live(steps_->model());
   use_tokenizer(description, tokenizer_);
-  checkpoints_.save(*model_, *optimizer_, state_, description, config_.checkpoint.keep);
-  saved_step_ = state_.step;
+  checkpoints_.save(steps_->model(), steps_->optimizer(), state, description,
+                    config_.checkpoint.keep);
+  saved_step_ = steps_->step();
 }
 
 bool Trainer::evaluation_due() const {
-  if (corpus_.validation.empty() || state_.step == 0) return false;
+  if (corpus_.validation.empty() || steps_->step() == 0) return false;
   const int64_t every = config_.evaluation.every;
-  return state_.step == config_.schedule.stop_step || (every > 0 && state_.step % every == 0);
+  return steps_->step() == config_.schedule.stop_step || (every > 0 && steps_->step() % every == 0);
 }
 
 bool Trainer::make_up_for_evaluation() {
@@ -298,16 +238,16 @@ bool Trainer::make_up_for_evaluation() {
   if (!evaluate_now()) return false;
   if (!metrics_) return true;
   metrics_->write_validation(
-      {.step = state_.step, .validation_loss = validation_loss_, .ppl_cod = ppl_cod_});
+      {.step = steps_->step(), .validation_loss = validation_loss_, .ppl_cod = ppl_cod_});
   return true;
 }
 
 void Trainer::after_step(const StepOutcome& step, double seconds) {
   const int64_t every = config_.checkpoint.every;
-  const bool last = state_.step == config_.schedule.stop_step;
+  const bool last = steps_->step() == config_.schedule.stop_step;
   const bool evaluated = evaluation_due() && evaluate_now();
-  MetricsRow row{.step = state_.step,
-                 .tokens = state_.step * config_.batch.tokens_per_step,
+  MetricsRow row{.step = steps_->step(),
+                 .tokens = steps_->step() * config_.batch.tokens_per_step,
                  .loss = step.result.loss,
                  .learning_rate = step.learning_rate,
                  .gradient_norm = step.result.gradient_norm,
@@ -315,7 +255,7 @@ void Trainer::after_step(const StepOutcome& step, double seconds) {
                  .seconds = seconds_,
                  .validation_loss = {},
                  .auxiliary_loss = {},
-                 .norm_std = removal_->stds(),
+                 .norm_std = steps_->removal().stds(),
                  .diagnostics = step.diagnostics};
   if (evaluated) {
     row.validation_loss = validation_loss_;
@@ -324,7 +264,7 @@ void Trainer::after_step(const StepOutcome& step, double seconds) {
   if (config_.norm_removal.auxiliary_loss_weight > 0) row.auxiliary_loss = step.result.std_loss;
   if (metrics_) metrics_->write(row);
   show_progress(step, evaluated || last);
-  if (last || (every > 0 && state_.step % every == 0)) save();
+  if (last || (every > 0 && steps_->step() % every == 0)) save();
 }
 
 bool Trainer::stop_agreed() {
@@ -334,7 +274,7 @@ bool Trainer::stop_agreed() {
 Outcome Trainer::stop() {
   save();
   const std::string signal = stop_requested() ? stop_signal_name() : "a request to another rank";
-  log_.say("stopped by " + signal + " at step " + std::to_string(state_.step) +
+  log_.say("stopped by " + signal + " at step " + std::to_string(steps_->step()) +
            ", saved; run the same command again to go on");
   return Outcome::stopped;
 }
@@ -351,38 +291,33 @@ Outcome Trainer::run() {
 }
 
 Outcome Trainer::run_to_end() {
-  if (state_.step >= config_.schedule.stop_step) {
+  if (steps_->step() >= config_.schedule.stop_step) {
     log_.say("already at schedule.stop_step = " + std::to_string(config_.schedule.stop_step) +
              ": nothing to train");
   }
   if (!make_up_for_evaluation()) return stop();
-  while (state_.step < config_.schedule.stop_step) {
+  while (steps_->step() < config_.schedule.stop_step) {
     const double begin = now_seconds();
-    communicator_.ledger().set_work("step " + std::to_string(state_.step + 1));
+    communicator_.ledger().set_work("step " + std::to_string(steps_->step() + 1));
     if (stop_agreed()) return stop();
-    const StepOutcome step = train_step();
+    const StepOutcome step = steps_->take();
     if (step.interrupted) return stop();
     const double seconds = now_seconds() - begin;
     seconds_ += seconds;
-    state_.data_position = stream_->state().position;
     if (!step.result.finite) {
-      removal_->cancel_step(state_.step);
-      skip_step(step);
+      report_skipped(step);
       continue;
     }
-    state_.skipped_in_row = 0;
     record_removals(step);
-    ++state_.step;
-    removal_->end_step(state_.step, step.tokens);
     after_step(step, seconds);
   }
   save();
   if (communicator_.is_first()) {
-    checkpoints_.verify_saved(state_.step);
-    checkpoints_.remove_all_but(config_.checkpoint.keep, state_.step);
+    checkpoints_.verify_saved(steps_->step());
+    checkpoints_.remove_all_but(config_.checkpoint.keep, steps_->step());
   }
   if (validation_loss_.empty() && !corpus_.validation.empty() && !evaluate_now()) return stop();
-  std::string line = "finished at step " + std::to_string(state_.step);
+  std::string line = "finished at step " + std::to_string(steps_->step());
   for (const auto& [name, loss] : validation_loss_) line += ", " + name + " loss " + fixed(loss, 4);
   if (corpus_.known_cross_entropy > 0) {
     line += " nats per token (a perfect model of this corpus: " +

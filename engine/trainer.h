@@ -13,9 +13,8 @@
 #include "engine/log.h"
 #include "engine/metrics.h"
 #include "engine/model_files.h"
-#include "engine/optimizer.h"
 #include "engine/run_directory.h"
-#include "engine/step_gradient.h"
+#include "engine/training_steps.h"
 
 namespace normlab {
 
@@ -37,22 +36,11 @@ class Trainer {
   const std::map<std::string, double>& validation_loss() const { return validation_loss_; }
 
  private:
-  struct StepOutcome {
-    StepResult result;
-    TokenCounts tokens;  // of the global batch
-    std::vector<RemovalEvent> events;
-    std::optional<LayerDiagnostics> diagnostics;
-    double learning_rate = 0;
-    bool interrupted = false;  // nothing was changed
-  };
-
   // The checkpoint to go on from, after all checks that it is this run's; completes the
   // configuration's model by it. None for a new start.
   std::optional<CheckpointDirectory::Found> find_checkpoint();
-  void make_model();
   void start_or_resume(const std::optional<CheckpointDirectory::Found>& found);
-  StepOutcome train_step();
-  StepState step_state(const HostBatch& batch) const;
+  void say_what_runs() const;
   void after_step(const StepOutcome& step, double seconds);
   bool evaluation_due() const;
   bool evaluate_now();  // false where a stop was asked for
@@ -62,7 +50,7 @@ class Trainer {
   bool stop_agreed();  // among the ranks
   Outcome stop();
   void save();
-  void skip_step(const StepOutcome& step);
+  void report_skipped(const StepOutcome& step);
   void record_removals(const StepOutcome& step);
   void show_progress(const StepOutcome& step, bool important);
 
@@ -76,15 +64,10 @@ class Trainer {
   RunDirectory directory_;
   CheckpointDirectory checkpoints_;
   std::unique_ptr<Attachment> attachment_;
-  std::unique_ptr<TokenStream> stream_;
-  std::unique_ptr<Model> model_;
-  std::unique_ptr<Optimizer> optimizer_;
-  std::unique_ptr<NormRemoval> removal_;
-  std::unique_ptr<StepGradient> gradient_;
+  std::unique_ptr<TrainingSteps> steps_;
   std::unique_ptr<Metrics> metrics_;  // of the first rank
 
   TokenizerFiles tokenizer_;  // for the checkpoints
-  TrainingState state_;
   int64_t saved_step_ = -1;
   int64_t first_step_ = 0;  // of this process
   double seconds_ = 0;      // of training in this process

@@ -13,6 +13,7 @@
 #include "engine/stop_request.h"
 #include "engine/trainer.h"
 #include "engine/yaml_tree.h"
+#include "tools/look_back.h"
 #include "tools/main.h"
 
 namespace normlab {
@@ -24,7 +25,9 @@ struct Options {
   bool dry_run = false;
   bool json = false;
   bool fresh = false;
-  int ranks = 0;  // of the plan; 0: those of the job
+  int ranks = 0;                    // of the plan; 0: those of the job
+  std::string verify;               // a run's directory
+  std::vector<std::string> replay;  // a step and a run's directory
 };
 
 // to_yaml writes numbers and booleans as JSON does, and texts in quotes but for a choice's word.
@@ -151,8 +154,41 @@ int end_job(Communicator& communicator, const std::string& problem, int exit_cod
   return exit_code;
 }
 
+// Says what is wrong as the one rank that says it.
+template <typename Work>
+int in_job(Communicator& communicator, const Work& work) {
+  if (communicator.ranks() == 1) return work();
+  try {
+    return work();
+  } catch (const Error& error) {
+    return end_job(communicator, error.what(), exit_code(error.kind()));
+  } catch (const std::exception& error) {
+    return end_job(communicator, error.what(), kExitFailed);
+  }
+}
+
+int look_back(const Options& options) {
+  if (options.dry_run || options.fresh || options.ranks > 0) {
+    throw input_error(
+        "--verify and --replay go alone or with --json (they train nothing). Leave the others out");
+  }
+  const bool verifies = !options.verify.empty();
+  // Where no configuration is named all words of the command line change the run's own.
+  RunToReplay run{verifies ? options.verify : options.replay[1], options.overrides};
+  if (!options.config.empty()) run.overrides.insert(run.overrides.begin(), options.config);
+  const auto communicator = join_job(config_of(run));
+  return in_job(*communicator, [&] {
+    return verifies ? verify(run, options.json, *communicator)
+                    : replay(run, options.replay[0], options.json, *communicator);
+  });
+}
+
 int train(const Options& options) {
   catch_stop_signals();
+  if (!options.verify.empty() || !options.replay.empty()) return look_back(options);
+  if (options.config.empty()) {
+    throw input_error("CONFIG.yaml is missing. See train --help");
+  }
   Config config = load_config(options.config, options.overrides);
   if (options.dry_run) {
     const int ranks =
@@ -162,19 +198,14 @@ int train(const Options& options) {
     options.json ? print_plan_json(plan, config) : print_plan(plan, config);
     return kExitDone;
   }
-  if (options.json) throw input_error("--json (goes with --dry-run). Metrics are in metrics.jsonl");
+  if (options.json)
+    throw input_error(
+        "--json (goes with --dry-run, --verify and --replay). Metrics are in metrics.jsonl");
   if (options.ranks > 0) {
     throw input_error("--ranks (goes with --dry-run). Start a job of several with mpirun -np N");
   }
   const auto communicator = join_job(config);
-  if (communicator->ranks() == 1) return train_model(options, config, *communicator);
-  try {
-    return train_model(options, config, *communicator);
-  } catch (const Error& error) {
-    return end_job(*communicator, error.what(), exit_code(error.kind()));
-  } catch (const std::exception& error) {
-    return end_job(*communicator, error.what(), kExitFailed);
-  }
+  return in_job(*communicator, [&] { return train_model(options, config, *communicator); });
 }
 
 }  // namespace
@@ -187,13 +218,21 @@ int main(int argc, char* argv[]) {
       "run.directory if there is one.\nExample: train tools/recipes/quickstart.yaml "
       "run.directory=runs/mine optimizer.learning_rate=1e-3",
       "train");
-  app.add_option("config", options.config, "the configuration, a YAML file")->required();
+  app.add_option("config", options.config, "the configuration, a YAML file");
   app.add_option("overrides", options.overrides, "section.key=value, in place of the file's");
   app.add_flag("--dry-run", options.dry_run,
                "print the resolved configuration, parameters, memory and FLOPs; allocate nothing");
   app.add_option("--ranks", options.ranks, "with --dry-run: of a job of so many ranks")
       ->check(CLI::Range(1, 1 << 20));
-  app.add_flag("--json", options.json, "with --dry-run: as JSON on stdout");
+  app.add_option("--verify", options.verify,
+                 "hold a run's checkpoints against their checksums, and the last one against the "
+                 "steps that led to it, taken again; changes nothing")
+      ->type_name("RUN");
+  app.add_option("--replay", options.replay,
+                 "take one step of a run again, and say which number was first not finite")
+      ->expected(2)
+      ->type_name("STEP RUN");
+  app.add_flag("--json", options.json, "with --dry-run, --verify, --replay: as JSON on stdout");
   app.add_flag("--fresh", options.fresh, "refuse to go on: stop if run.directory is not empty");
   return normlab::run_main(app, argc, argv, [&] { return normlab::train(options); });
 }
