@@ -79,21 +79,18 @@ std::vector<InspectedCheckpoint> inspect_checkpoints(const RunToReplay& run, Log
   return checkpoints;
 }
 
-RunCorpus Replay::complete(Config& config, const std::optional<CheckpointDirectory::Found>& from,
-                           std::string& starting_weights, Log& log) {
-  RunCorpus corpus = open_corpus(config);
-  resolve_data(config, corpus.train.description());
-  if (from) {
-    if (!config.model_from) resolve_vocabulary(config.model, corpus.vocabulary);
-    check_same_run(*from, configuration_hash(config), data_identity(corpus));
-    adopt_checkpoint(*from, config, corpus);
-    const PrecisionChoice precision = resolve_device(config.run).precision;
-    for (const std::string& warning : resume_warnings(*from, precision)) log.warn(warning);
-  } else {
-    if (config.model_from) starting_weights = adopt_starting_model(config, log);
-    resolve_vocabulary(config.model, corpus.vocabulary);
-  }
+RunCorpus Replay::complete(const std::optional<CheckpointDirectory::Found>& from) {
+  RunCorpus corpus = open_corpus(config_);
+  resolve_data(config_, corpus.train.description());
+  if (config_.model_from && !from) starting_weights_ = adopt_starting_model(config_, log_);
+  if (!config_.model_from || !from) resolve_vocabulary(config_.model, corpus.vocabulary);
+  configuration_hash_ = configuration_hash(config_);
+  if (from) adopt_checkpoint(*from, config_, corpus);
   return corpus;
+}
+
+void Replay::require_same_run(const CheckpointDirectory::Found& found) const {
+  check_same_run(found, configuration_hash_, data_identity(corpus_));
 }
 
 Replay::Replay(Config config, const std::optional<CheckpointDirectory::Found>& from, Log& log,
@@ -101,13 +98,16 @@ Replay::Replay(Config config, const std::optional<CheckpointDirectory::Found>& f
     : config_(std::move(config)),
       log_(log),
       recorded_(recorded_steps(config_.run.directory)),
-      corpus_(complete(config_, from, starting_weights_, log)),
+      corpus_(complete(from)),
       ops_(make_device(run_of_rank(config_.run, communicator.place()),
                        communicator.place().local_rank)),
       watch_(*ops_),
       attachment_(communicator, *ops_),
       steps_(std::make_unique<TrainingSteps>(config_, corpus_, watch_, communicator)) {
   if (from) {
+    require_same_run(*from);
+    const PrecisionChoice precision = resolve_device(config_.run).precision;
+    for (const std::string& warning : resume_warnings(*from, precision)) log_.warn(warning);
     steps_->begin_from(*from);
   } else if (config_.model_from) {
     steps_->begin_with_weights(starting_weights_);

@@ -51,18 +51,22 @@ class Replay {
   // How an outcome differs from the row of step number `step`, in words, or "".
   std::string difference(const StepOutcome& outcome, int64_t step) const;
 
+  // Throws an input Error where a checkpoint is of another configuration or other data.
+  void require_same_run(const CheckpointDirectory::Found& found) const;
+
   TrainingSteps& steps() { return *steps_; }
   NonfiniteWatch& watch() { return watch_; }
   const RunCorpus& corpus() const { return corpus_; }
 
  private:
-  static RunCorpus complete(Config& config, const std::optional<CheckpointDirectory::Found>& from,
-                            std::string& starting_weights, Log& log);
+  // Completes the configuration, as a run does that starts or goes on.
+  RunCorpus complete(const std::optional<CheckpointDirectory::Found>& from);
 
   Config config_;
   Log& log_;
   std::map<int64_t, RecordedStep> recorded_;
   std::string starting_weights_;  // directory of model.from, where it begins there
+  std::string configuration_hash_;
   RunCorpus corpus_;
   std::unique_ptr<Ops> ops_;
   NonfiniteWatch watch_;

@@ -112,6 +112,7 @@ Verification verify_run(const RunToReplay& run, Log& log, Communicator& communic
   std::optional<CheckpointDirectory::Found> from;
   if (sound.size() > 1) from = sound[1];
   Replay replay(std::move(config), from, log, communicator);
+  replay.require_same_run(sound[0]);
   verification.from_step = replay.steps().step();
   verification.to_step = sound[0].state.step;
   verification.different_step = replay.take_until(verification.to_step);
