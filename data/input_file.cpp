@@ -9,6 +9,7 @@
 #include <cstring>
 #include <utility>
 
+#include "data/mapped_files.h"
 #include "kernels/error.h"
 
 namespace normlab {
@@ -17,7 +18,9 @@ namespace {
 std::string last_system_error() { return std::strerror(errno); }
 
 void unmap(std::span<const std::byte> bytes) {
-  if (!bytes.empty()) munmap(const_cast<std::byte*>(bytes.data()), bytes.size());
+  if (bytes.empty()) return;
+  forget_mapping(bytes.data());
+  munmap(const_cast<std::byte*>(bytes.data()), bytes.size());
 }
 
 }  // namespace
@@ -75,7 +78,9 @@ Mapping InputFile::map() const {
     throw Error(path_ + ": cannot be mapped into memory (" + last_system_error() +
                 "). Raise the limit of address space, ulimit -v, if there is one");
   }
-  return Mapping({static_cast<const std::byte*>(data), size});
+  const std::span bytes(static_cast<const std::byte*>(data), size);
+  remember_mapping(bytes, path_, descriptor_);
+  return Mapping(bytes);
 }
 
 }  // namespace normlab

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cerrno>
 #include <charconv>
 #include <chrono>
+#include <cstring>
 #include <filesystem>
 #include <utility>
 
@@ -147,7 +149,9 @@ void EventFile::open() {
 
 void EventFile::append(const std::string& record) {
   file_ << record << std::flush;
-  if (!file_) throw Error(path_ + ": cannot be written. Is the disk full?");
+  if (file_) return;
+  throw Error(path_ + ": cannot be written (" + std::strerror(errno) +
+              "). See to its disk and permissions, and run the same command again");
 }
 
 void EventFile::write(int64_t step, const std::vector<Scalar>& scalars) {

@@ -1,6 +1,8 @@
 #include "engine/metrics.h"
 
+#include <cerrno>
 #include <cmath>
+#include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -116,7 +118,9 @@ void Metrics::read_and_mark(int64_t step, int64_t data_position) {
 
 void Metrics::append(const std::string& line) {
   file_ << line << "\n" << std::flush;
-  if (!file_) throw Error(path_ + ": cannot be written. Is the disk full?");
+  if (file_) return;
+  throw Error(path_ + ": cannot be written (" + std::strerror(errno) +
+              "). See to its disk and permissions, and run the same command again");
 }
 
 void Metrics::write(const MetricsRow& row) {

@@ -13,6 +13,7 @@
 #include <set>
 #include <utility>
 
+#include "data/mapped_files.h"
 #include "engine/safetensors_header.h"
 #include "engine/stored_numbers.h"
 
@@ -146,6 +147,7 @@ SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path) {
     // A hint only: the disk is asked for more at a time.
     ::posix_fadvise(file.number(), 0, 0, POSIX_FADV_SEQUENTIAL);
     descriptor_ = file.release();
+    remember_mapping({mapped_, static_cast<size_t>(file_bytes_)}, path_, descriptor_);
   } catch (...) {
     ::munmap(mapping, static_cast<size_t>(file_bytes_));
     throw;
@@ -154,6 +156,7 @@ SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path) {
 
 SafetensorsFile::~SafetensorsFile() {
   ::close(descriptor_);
+  forget_mapping(mapped_);
   ::munmap(const_cast<std::byte*>(mapped_), static_cast<size_t>(file_bytes_));
 }
 

@@ -20,11 +20,13 @@ namespace {
 
 // Process-wide, as signals are.
 std::atomic<int> received = 0;
-std::atomic<int64_t> stop_time = std::numeric_limits<int64_t>::max();  // milliseconds since 1970
+// Milliseconds of a clock that nobody sets.
+std::atomic<int64_t> stop_time = std::numeric_limits<int64_t>::max();
 
-int64_t milliseconds_since_1970() {
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  return std::chrono::duration_cast<std::chrono::milliseconds>(now).count();
+template <typename Clock>
+int64_t milliseconds_of() {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now().time_since_epoch())
+      .count();
 }
 
 sigset_t stop_signals() {
@@ -68,16 +70,20 @@ std::string stop_before_job_ends(const char* end_time, double seconds_before) {
            " is no time: the end of the job is not looked at";
   }
   end = std::min(end, int64_t{1} << 40);  // of a job without end
-  const double left = static_cast<double>(1000 * end - milliseconds_since_1970()) / 1000;
+  const int64_t left_milliseconds = 1000 * end - milliseconds_of<std::chrono::system_clock>();
+  const double left = static_cast<double>(left_milliseconds) / 1000;
   const std::string margin = duration_text(seconds_before) + ", checkpoint.seconds_before_end";
   if (left <= seconds_before) {
     return "the Slurm job ends in less than " + margin + ": its end is not looked at";
   }
-  stop_time = 1000 * end - std::llround(1000 * seconds_before);
+  stop_time = milliseconds_of<std::chrono::steady_clock>() + left_milliseconds -
+              std::llround(1000 * seconds_before);
   return "the Slurm job ends in " + duration_text(left) + ": a stop comes before, by " + margin;
 }
 
-bool stop_requested() { return received != 0 || milliseconds_since_1970() >= stop_time; }
+bool stop_requested() {
+  return received != 0 || milliseconds_of<std::chrono::steady_clock>() >= stop_time;
+}
 
 std::string stop_signal_name() {
   switch (received) {

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 
+#include "data/mapped_files.h"
 #include "engine/config_names.h"
 #include "engine/device.h"
 #include "engine/hash.h"
@@ -206,6 +207,7 @@ bool Trainer::evaluate_now() {
 
 void Trainer::save() {
   if (saved_step_ == steps_->step()) return;
+  require_unchanged_data();
   check_replicas(steps_->model(), communicator_, steps_->step());
   communicator_.ledger().set_work("saving step " + std::to_string(steps_->step()));
   if (metrics_) metrics_->sync();  // first: no checkpoint without the rows that led to it
@@ -225,6 +227,15 @@ void Trainer::save() {
   checkpoints_.save(steps_->model(), steps_->optimizer(), state, description,
                     config_.checkpoint.keep);
   saved_step_ = steps_->step();
+}
+
+void Trainer::require_unchanged_data() const {
+  const std::vector<std::string> changed = files_changed_underneath();
+  if (changed.empty()) return;
+  throw input_error(changed.front() +
+                    ": was changed while the run reads it (from some step on it may have learnt "
+                    "what was not there when it began). Restore it and run the same command "
+                    "again, which goes on from the checkpoint before");
 }
 
 bool Trainer::evaluation_due() const {

@@ -49,6 +49,8 @@ class Trainer {
   Outcome run_to_end();
   bool stop_agreed();  // among the ranks
   Outcome stop();
+  // Nothing is saved that came from data which changed under the run.
+  void require_unchanged_data() const;
   void save();
   void report_skipped(const StepOutcome& step);
   void record_removals(const StepOutcome& step);

@@ -6,6 +6,7 @@
 #include <iostream>
 #include <string>
 
+#include "data/mapped_files.h"
 #include "engine/version.h"
 #include "kernels/error.h"
 
@@ -41,6 +42,7 @@ int run_main(CLI::App& app, int argc, char* argv[], const Body& body) {
               << " --help\n";
     return kExitInput;
   }
+  explain_lost_files(app.get_name());
   try {
     return body();
   } catch (const Error& error) {

@@ -23,9 +23,10 @@ constexpr float kNothing = std::numeric_limits<float>::quiet_NaN();
 class PoisonedOps final : public ObservedOps {
  public:
   using ObservedOps::ObservedOps;
-  // Of the calls from now on, counted from 0; −1: none.
-  void poison(int64_t call) {
+  // Of the calls from now on, of every verb or of one, counted from 0; −1: none.
+  void poison(int64_t call, const std::string& verb = "") {
     call_ = call;
+    verb_ = verb;
     calls_ = 0;
     poisoned_.clear();
   }
@@ -37,6 +38,7 @@ class PoisonedOps final : public ObservedOps {
  private:
   void observe(const ObservedVerb& verb, const std::function<void()>& run) override {
     run();
+    if (!verb_.empty() && verb_ != verb.name) return;
     if (calls_++ != call_) return;
     for (const Tensor output : verb.outputs) {
       if (!output || output.dtype != DType::f32) continue;
@@ -49,7 +51,7 @@ class PoisonedOps final : public ObservedOps {
   }
 
   int64_t call_ = -1, calls_ = 0, rows_ = 0;
-  std::string poisoned_;
+  std::string verb_, poisoned_;
 };
 
 // Three sequences, the last of them shorter.
@@ -57,20 +59,23 @@ HostBatch some_batch(const ModelConfig& config) {
   HostBatch batch;
   batch.sequences = 3;
   batch.tokens_per_sequence = config.context;
-  batch.lengths = {12, 12, 7};
+  const auto tokens = static_cast<int32_t>(config.context);
+  batch.lengths = {tokens, tokens, 7};
   std::mt19937 random(5);
   for (int64_t i = 0; i < batch.sequences * config.context; ++i) {
     batch.tokens.push_back(static_cast<int32_t>(random() % 19));
-    batch.targets.push_back(i < 31 ? static_cast<int32_t>(random() % 19) : -1);
+    const bool filling = i >= 2 * config.context + 7;
+    batch.targets.push_back(filling ? -1 : static_cast<int32_t>(random() % 19));
   }
-  batch.target_count = batch.token_count = 31;
+  batch.target_count = batch.token_count = 2 * config.context + 7;
   return batch;
 }
 
 // A step of two passes, of two sequences and of one, on a poisoned device.
 struct PoisonedStep {
-  explicit PoisonedStep(Family family)
-      : config(small_config(family)),
+  explicit PoisonedStep(Family family) : PoisonedStep(small_config(family)) {}
+  explicit PoisonedStep(const ModelConfig& of)
+      : config(of),
         device(make_ops(Device::cpu, Precision::fp32, 1)),
         poisoned(*device),
         watch(poisoned),
@@ -84,7 +89,7 @@ struct PoisonedStep {
     const HostBatch batch = some_batch(config);
     StepState state;
     state.learning_rate = 0.01;
-    state.loss_scale = 1.0 / 31;
+    state.loss_scale = 0.01;
     watch.zero(model.gradients());
     watch.zero_loss();
     for (const int64_t first : {0, 2}) {
@@ -213,4 +218,24 @@ TEST_CASE("nonfinite: the last row of a pass is the last token of its last seque
     CHECK(last_pass > 10);
     CHECK(parameters > 15);
   }
+}
+
+TEST_CASE("nonfinite: the head's rows are counted from the pass's first, chunk by chunk") {
+  ModelConfig config = small_config(Family::llama);
+  config.vocabulary = 1 << 18;  // so many that a chunk has 64 rows
+  config.context = 48;
+  config.layers = 1;
+  // Those of the first pass have 64 rows and 32.
+  std::vector<int64_t> rows;
+  for (const int64_t chunk : {0, 1}) {
+    PoisonedStep step(config);
+    step.watch.look_at(step.model);
+    step.poisoned.poison(chunk, "cross_entropy_backward");
+    step.run();
+    REQUIRE(step.watch.finding());
+    const NonfiniteWatch::Finding& finding = *step.watch.finding();
+    CHECK(finding.last_sequence == finding.first_sequence + 1);
+    rows.push_back(finding.first_sequence * 48 + finding.token);
+  }
+  CHECK(rows == std::vector<int64_t>{63, 95});
 }

@@ -5,9 +5,9 @@
 // FAULTS_COUNT a file, in which the number of such calls stands when the program ends
 // FAULTS_AT    the call that is spoilt, counted from 1
 // FAULTS_KIND  kill: the process dies before it; torn: when half of what it writes is written;
-// short:
-//              half is written and said to be; full: it and all that follow say that the disk is
-//              full
+//              short: half is written and said to be; full: it and all that follow say that the
+//              disk is full
+// FAULTS_CLOCK where it is set: the time of day jumps some days forth and back, call by call
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -21,6 +21,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <string_view>
 
 namespace {
@@ -72,6 +73,13 @@ bool refused(Kind kind) {
   if (kind != Kind::full) return false;
   errno = ENOSPC;
   return true;
+}
+
+// Up to six days ahead, each time others.
+time_t jump() {
+  static std::atomic<time_t> times = 0;
+  const time_t time = ++times;
+  return time * time % 7 * (24 * 60 * 60);
 }
 
 // Of a call that is made whole or not at all.
@@ -179,6 +187,22 @@ int open(const char* path, int flags, ...) {
   va_end(more);
   return whole((flags & O_CREAT) != 0 && is_watched(path),
                [&] { return system_open(path, flags, mode); });
+}
+
+int clock_gettime(clockid_t clock, timespec* time) {
+  static auto* const system_clock_gettime = next<int(clockid_t, timespec*)>("clock_gettime");
+  static const bool jumps = *variable("FAULTS_CLOCK") != '\0';
+  const int result = system_clock_gettime(clock, time);
+  if (jumps && clock == CLOCK_REALTIME) time->tv_sec += jump();
+  return result;
+}
+
+time_t time(time_t* out) {
+  static auto* const system_time = next<time_t(time_t*)>("time");
+  static const bool jumps = *variable("FAULTS_CLOCK") != '\0';
+  const time_t now = system_time(nullptr) + (jumps ? jump() : 0);
+  if (out != nullptr) *out = now;
+  return now;
 }
 
 }  // extern "C"

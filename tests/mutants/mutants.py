@@ -6,6 +6,7 @@ from typing import NamedTuple
 from analysis_mutants import ANALYSIS_MISTAKES
 from cuda_mutants import CUDA_MISTAKES
 from export_mutants import EXPORT_MISTAKES
+from look_back_mutants import LOOK_BACK_MISTAKES
 from multiple_choice_mutants import MULTIPLE_CHOICE_MISTAKES
 from placement_mutants import PLACEMENT_MISTAKES
 from prepare_mutants import PREPARE_MISTAKES
@@ -275,7 +276,7 @@ MUTANTS += [one(name, ENGINE, GOLDEN_REMOVAL, file, original, replacement)
 MUTANTS += [one(*mistake) for mistake in SPECIAL_MISTAKES]
 MUTANTS.append(Mutant(SIGMA_LATE[0], ENGINE, GOLDEN_REMOVAL, *SIGMA_LATE[1:]))
 MUTANTS += [one(*mistake) for mistake in EXPORT_MISTAKES + ANALYSIS_MISTAKES + PLACEMENT_MISTAKES +
-            MULTIPLE_CHOICE_MISTAKES + PROMPT_MISTAKES + PURE_BF16_MISTAKES]
+            LOOK_BACK_MISTAKES + MULTIPLE_CHOICE_MISTAKES + PROMPT_MISTAKES + PURE_BF16_MISTAKES]
 # Their tests skip where there is no MPI.
 if shutil.which("mpicxx") and shutil.which("mpirun"):
     MUTANTS += [one(*mistake) for mistake in RANKS_MISTAKES]

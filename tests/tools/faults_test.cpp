@@ -76,16 +76,19 @@ void spoil(const std::string& kind, int64_t call, const Check& check) {
   check_end(run);
 }
 
-// Some calls; all of them in the full tests.
+// Those by which a run begins, and some; all of them in the full tests.
 template <typename Trial>
 void at_calls(const Trial& trial) {
   if (SANITIZED != 0) {
     WARN("skipped: sanitizers want to be the first library");
     return;
   }
+  constexpr int64_t kBeginning = 20;
   const int64_t apart = std::getenv("NORMLAB_EVERY_CALL") != nullptr ? 1 : 23;
   REQUIRE(undisturbed().calls > 100);
-  for (int64_t call = 1; call <= undisturbed().calls; call += apart) trial(call);
+  for (int64_t call = 1; call <= undisturbed().calls; call += call < kBeginning ? 1 : apart) {
+    trial(call);
+  }
 }
 
 }  // namespace
