@@ -9,7 +9,7 @@ namespace normlab::fuzz {
 
 struct Format {
   std::string name;
-  std::vector<std::string> files;   // sound ones, which mistakes are made in
+  std::vector<std::string> files;   // sound ones, then the corpus's; mistakes are made in them
   std::vector<std::string> tokens;  // what a reader looks for
   // Reads a file all the way that a user's would go. May end in an input Error, and in nothing
   // else.

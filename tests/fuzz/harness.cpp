@@ -84,7 +84,7 @@ std::string reason_of(const Format& format, const std::string& file, bool& accep
     if (limits.seconds > 0 && seconds_since(start) > seconds) break;
     shared->number = number;
     bool accepted = false;
-    const std::string reason = reason_of(format, mutator.mutated(limits.seed, number), accepted);
+    const std::string reason = reason_of(format, mutator.file(limits.seed, number), accepted);
     if (!reason.empty()) {
       std::strncpy(shared->reason, reason.c_str(), sizeof(Shared::reason) - 1);
       _exit(kThrew);
@@ -153,7 +153,7 @@ Report fuzz(const Format& format, const Limits& limits) {
     begin = reason.empty() ? end : number + 1;
     report.files = (reason.empty() ? number : number + 1) - limits.first;
     if (!reason.empty()) {
-      report.failures.push_back({number, mutator.mutated(limits.seed, number), reason});
+      report.failures.push_back({number, mutator.file(limits.seed, number), reason});
     }
   }
   report.accepted = shared->accepted;

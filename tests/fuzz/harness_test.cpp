@@ -2,11 +2,14 @@
 #include "tests/fuzz/harness.h"
 
 #include <csignal>
+#include <fstream>
 #include <set>
 #include <stdexcept>
 
 #include "catch.h"
 #include "kernels/error.h"
+#include "tests/engine/temporary_folder.h"
+#include "tests/fuzz/corpus.h"
 #include "tests/fuzz/mutator.h"
 
 using namespace normlab;
@@ -37,7 +40,7 @@ std::string failure_of(const std::function<void()>& fail, double seconds_per_fil
   // The file that did it, and no other.
   CHECK(report.failures[0].file.find('!') != std::string::npos);
   CHECK(report.failures[0].file ==
-        Mutator({"sound"}, {"!"}).mutated(limits.seed, report.failures[0].number));
+        Mutator({"sound"}, {"!"}).file(limits.seed, report.failures[0].number));
   return report.failures[0].reason;
 }
 
@@ -85,11 +88,28 @@ TEST_CASE("mutator: files are a function of seed and number and of bounded lengt
   Mutator one(sound, {"token"}), other(sound, {"token"});
   std::set<std::string> files;
   for (uint64_t number = 0; number < 1000; ++number) {
-    const std::string file = one.mutated(5, number);
+    const std::string file = one.file(5, number);
     CHECK(file.size() <= 2 * 300 + 1024);
     files.insert(file);
   }
   CHECK(files.size() > 800);
-  CHECK(one.mutated(5, 7) == other.mutated(5, 7));
-  CHECK(one.mutated(5, 7) != other.mutated(6, 7));
+  CHECK(one.file(5, 0) == sound[0]);
+  CHECK(one.file(6, 1) == sound[1]);
+  CHECK(one.file(5, 7) == other.file(5, 7));
+  CHECK(one.file(5, 7) != other.file(6, 7));
+}
+
+TEST_CASE("corpus: files of every byte come back from an archive, and a cut one is refused") {
+  const test::TemporaryFolder folder;
+  const std::string archive = folder.path() + "/corpus.gz";
+  CHECK(read_corpus(archive).empty());
+  std::string bytes(256, '\0');
+  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<char>(i);
+  const std::vector<std::string> files = {"", "12\n", bytes, std::string(100'000, 'x')};
+  write_corpus(archive, files);
+  CHECK(read_corpus(archive) == files);
+  write_corpus(archive, {});
+  CHECK(read_corpus(archive).empty());
+  std::ofstream(archive) << "5\ncut";  // zlib reads what is not compressed as it is
+  CHECK_THROWS_WITH(read_corpus(archive), archive + " is cut off");
 }

@@ -37,6 +37,11 @@ constexpr size_t kLongestBlock = 64;
 
 }  // namespace
 
+Mutator::Mutator(const std::vector<std::string>& seeds, const std::vector<std::string>& tokens)
+    : seeds_(seeds), tokens_(tokens) {
+  for (const std::string& file : seeds_) longest_ = std::max(longest_, file.size());
+}
+
 size_t Mutator::below(size_t bound) { return bound == 0 ? 0 : random_() % bound; }
 
 size_t Mutator::length_from(const std::string& file, size_t place) {
@@ -115,7 +120,8 @@ void Mutator::replace_by_token(std::string& file) {
   if (place != std::string::npos) file.replace(place, old.size(), tokens_[below(tokens_.size())]);
 }
 
-std::string Mutator::mutated(uint64_t seed, uint64_t number) {
+std::string Mutator::file(uint64_t seed, uint64_t number) {
+  if (number < seeds_.size()) return seeds_[number];
   static constexpr std::array<Change, 11> changes = {
       &Mutator::flip_bit,     &Mutator::set_byte,          &Mutator::truncate,
       &Mutator::remove_block, &Mutator::repeat_block,      &Mutator::insert_noise,
@@ -124,13 +130,11 @@ std::string Mutator::mutated(uint64_t seed, uint64_t number) {
   std::seed_seq sequence = {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32),
                             static_cast<uint32_t>(number), static_cast<uint32_t>(number >> 32)};
   random_.seed(sequence);
-  size_t longest = 0;
-  for (const std::string& file : seeds_) longest = std::max(longest, file.size());
   std::string file = seeds_[below(seeds_.size())];
   // Few mistakes mostly: each is seen by itself.
   const size_t count = below(2) == 0 ? 1 : 2 + below(7);
   for (size_t change = 0; change < count; ++change) (this->*changes[below(changes.size())])(file);
-  file.resize(std::min(file.size(), 2 * longest + 1024));
+  file.resize(std::min(file.size(), 2 * longest_ + 1024));
   return file;
 }
 

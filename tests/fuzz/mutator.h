@@ -1,4 +1,4 @@
-// Random mistakes in files, a function of seed and number alone.
+// Files with random mistakes, a function of seed and number alone.
 #pragma once
 
 #include <cstdint>
@@ -10,14 +10,14 @@ namespace normlab::fuzz {
 
 class Mutator {
  public:
-  // `seeds`: sound files, at least one; `tokens`: pieces of text that mean something to a reader.
-  Mutator(const std::vector<std::string>& seeds, const std::vector<std::string>& tokens)
-      : seeds_(seeds), tokens_(tokens) {}
+  // `seeds`: files to begin with, at least one; `tokens`: pieces of text that mean something to a
+  // reader.
+  Mutator(const std::vector<std::string>& seeds, const std::vector<std::string>& tokens);
 
-  // One of the sound files with one to eight mistakes: flipped bits, cut ends, blocks that are
-  // taken out, doubled, moved or come from another file, extreme integers and tokens. At most twice
-  // the longest file plus a kibibyte.
-  std::string mutated(uint64_t seed, uint64_t number);
+  // The first are the seeds as they are. The others are one of them with one to eight mistakes:
+  // flipped bits, cut ends, blocks that are taken out, doubled, moved or come from another file,
+  // extreme integers and tokens. At most twice the longest seed plus a kibibyte.
+  std::string file(uint64_t seed, uint64_t number);
 
  private:
   using Change = void (Mutator::*)(std::string&);
@@ -40,6 +40,7 @@ class Mutator {
 
   std::vector<std::string> seeds_;
   std::vector<std::string> tokens_;
+  size_t longest_ = 0;  // seed
   std::mt19937_64 random_;
 };
 

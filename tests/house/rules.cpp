@@ -46,8 +46,8 @@ const std::vector<Package> packages = {
     {"xxhash", {"xxhash", "xxh3"}, {"data/", "engine/", "tests/data/", "tests/engine/"}},
     {"PCRE2", {"pcre2"}, {"data/"}},
     {"SentencePiece", {"sentencepiece"}, {"data/"}},
-    // tests/data packs what data/ unpacks.
-    {"zlib", {"zlib", "zconf"}, {"data/", "tests/data/"}},
+    // tests/data packs what data/ unpacks; tests/fuzz has archives of its own.
+    {"zlib", {"zlib", "zconf"}, {"data/", "tests/data/", "tests/fuzz/corpus"}},
     {"zstd", {"zstd", "zdict"}, {"data/", "tests/data/"}},
     {"nlohmann-json", {"nlohmann/"}, {"data/", "engine/", "tools/", "tests/"}},
     {"CLI11", {"CLI/"}, {"tools/"}},

@@ -4,6 +4,7 @@
 #include <sstream>
 #include <stdexcept>
 
+#include "tests/fuzz/corpus.h"
 #include "tests/fuzz/format.h"
 
 namespace normlab::fuzz {
@@ -43,6 +44,8 @@ Format make_format(const std::string& name, const std::string& folder) {
   if (found == formats().end()) throw std::invalid_argument(name + " is no format");
   Format format = found->second(folder);
   format.name = name;
+  const std::vector<std::string> corpus = read_corpus(corpus_archive(name));
+  format.files.insert(format.files.end(), corpus.begin(), corpus.end());
   return format;
 }
 

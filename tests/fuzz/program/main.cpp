@@ -1,10 +1,14 @@
 // Gives broken files to the readers of each format (of all of them by default); prints each file
 // that a reader fails on, keeps it in DIR (where the program runs), and ends with 1 where there was
-// one. --read gives one file as it is, in this process, for a debugger.
+// one. --read gives one file as it is, in this process, for a debugger. For tests/fuzz/explore,
+// --unpack writes the files that broken ones are made of to DIR/files and the tokens, as
+// libFuzzer's dictionary, to DIR/tokens; --pack makes the files of DIR the format's corpus.
+#include <algorithm>
 #include <filesystem>
 #include <iostream>
 
 #include "tests/engine/temporary_folder.h"
+#include "tests/fuzz/corpus.h"
 #include "tests/fuzz/harness.h"
 
 namespace normlab::fuzz {
@@ -12,13 +16,13 @@ namespace {
 
 constexpr const char* kUsage =
     "fuzz [FORMAT…] [--files N] [--seconds S] [--seed K] [--first I] [--keep DIR]\n"
-    "fuzz FORMAT --read FILE";
+    "fuzz FORMAT --read FILE | --unpack DIR | --pack DIR";
 
 struct Options {
   std::vector<std::string> formats;
   Limits limits;
   std::string keep = ".";
-  std::string read;
+  std::string read, unpack, pack;
 };
 
 Options parse(const std::vector<std::string>& arguments) {
@@ -45,6 +49,10 @@ Options parse(const std::vector<std::string>& arguments) {
       options.keep = value;
     else if (argument == "--read")
       options.read = value;
+    else if (argument == "--unpack")
+      options.unpack = value;
+    else if (argument == "--pack")
+      options.pack = value;
     else
       throw std::invalid_argument(argument + " is not known; usage:\n" + kUsage);
   }
@@ -70,13 +78,53 @@ bool fuzz_format(const std::string& name, const Options& options) {
   return report.failures.empty() && report.files > 0;
 }
 
-int run(const Options& options) {
+void unpack(const Format& format, const std::string& folder) {
+  std::filesystem::create_directories(folder + "/files");
+  for (size_t i = 0; i < format.files.size(); ++i) {
+    write_bytes(folder + "/files/" + std::to_string(i), format.files[i]);
+  }
+  std::string dictionary;
+  for (const std::string& token : format.tokens) {
+    dictionary += '"';
+    for (const unsigned char byte : token) {
+      dictionary +=
+          std::string("\\x") + "0123456789abcdef"[byte / 16] + "0123456789abcdef"[byte % 16];
+    }
+    dictionary += "\"\n";
+  }
+  write_bytes(folder + "/tokens", dictionary);
+}
+
+void pack(const std::string& folder, const std::string& format) {
+  std::vector<std::filesystem::path> paths;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    paths.push_back(entry.path());
+  }
+  std::sort(paths.begin(), paths.end());
+  std::vector<std::string> files;
+  for (const std::filesystem::path& path : paths) files.push_back(read_bytes(path.string()));
+  write_corpus(corpus_archive(format), files);
+}
+
+int run_alone(const Options& options) {
+  if (options.formats.size() != 1) {
+    throw std::invalid_argument("--read, --unpack and --pack ask for one format");
+  }
+  const std::string& name = options.formats.front();
+  const test::TemporaryFolder folder;
+  const Format format = make_format(name, folder.path());
+  if (!options.unpack.empty()) unpack(format, options.unpack);
+  if (!options.pack.empty()) pack(options.pack, name);
   if (!options.read.empty()) {
-    if (options.formats.size() != 1) throw std::invalid_argument("--read asks for one format");
-    const test::TemporaryFolder folder;
-    make_format(options.formats.front(), folder.path()).read(read_bytes(options.read));
+    format.read(read_bytes(options.read));
     std::cout << "accepted\n";
-    return 0;
+  }
+  return 0;
+}
+
+int run(const Options& options) {
+  if (!options.read.empty() || !options.unpack.empty() || !options.pack.empty()) {
+    return run_alone(options);
   }
   bool good = true;
   for (const std::string& name : options.formats) good = fuzz_format(name, options) && good;
