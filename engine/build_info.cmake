@@ -1,4 +1,4 @@
-# cmake -D TEMPLATE=… -D OUTPUT=… -D SOURCE=… -D GIT=… -D VERSION=… -D COMPILER=… -D GEMM_LIBRARY=… -P
+# cmake -D TEMPLATE=… -D OUTPUT=… -D SOURCE=… -D GIT=… -D VERSION=… -D COMPILER=… -P
 # Writes build_info.h, the commit of SOURCE included; leaves it alone where nothing has changed.
 
 set(COMMIT "unknown")

@@ -52,8 +52,8 @@ sigset_t stop_signals() {
 
 }  // namespace
 
-// A thread that waits, and not a handler: oneDNN's generated products point the stack pointer where
-// a signal's frame overwrites the heap (seen with 2.6 on AVX-512: one stop in a hundred crashed).
+// A thread that waits, and not a handler: libraries of generated code have been seen to point the
+// stack pointer where a signal's frame overwrites the heap (oneDNN 2.6 on AVX-512).
 void catch_stop_signals() {
   const sigset_t set = stop_signals();
   pthread_sigmask(SIG_BLOCK, &set, nullptr);

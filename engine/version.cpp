@@ -13,7 +13,7 @@ std::string code_version() { return std::string(kVersion) + " (" + kCommit + ")"
 std::string version_text(const std::string& program) {
   return program + " of normlab " + code_version() + "\ncompiler: " + kCompiler +
          "\nCPU: " + std::to_string(std::thread::hardware_concurrency()) + " cores; products by " +
-         kGemmLibrary + "\nCUDA: " + cuda_status() + "\nMPI: " + mpi_status() +
+         cpu_vectors() + "\nCUDA: " + cuda_status() + "\nMPI: " + mpi_status() +
          "\nNCCL: " + nccl_status();
 }
 

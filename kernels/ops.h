@@ -344,6 +344,8 @@ enum class Precision {
 // threads: of a CPU; 0 = as many as the machine has. gpu: which of those that this process sees,
 // from 0; where it sees one alone, that. Throws Error where the device is not there.
 std::unique_ptr<Ops> make_ops(Device device, Precision precision, int threads = 0, int gpu = 0);
+// The vectors that the CPU's products are computed in: "AVX2".
+std::string cpu_vectors();
 // Whether a device can be used, and if not why: one line for --version.
 bool cuda_available();
 std::string cuda_status();

@@ -97,8 +97,8 @@ void CpuOps<Scalar>::attention_forward(Tensor z, Tensor lse, ConstTensor q, Cons
     Scalar* scores = scratch(thread);
     Scalar* factors = scores + block.rows * block.keys;
     Scalar* inverse_sums = factors + block.keys;
-    gemm(block.rows, block.keys, size, scale, queries.rows_from(block.first),
-         keys.rows_from(0, Transpose::yes), Scalar(0), {scores, block.keys});
+    gemm<Scalar>(1, block.rows, block.keys, size, scale, queries.rows_from(block.first),
+                 keys.rows_from(0, Transpose::yes), Store::replace, {scores, block.keys});
     Scalar* lse_row =
         lse.as<Scalar>() + (sequence * shape.heads + head) * lse.row_stride + block.first;
     for (int64_t i = 0; i < block.rows; ++i) {
@@ -111,8 +111,8 @@ void CpuOps<Scalar>::attention_forward(Tensor z, Tensor lse, ConstTensor q, Cons
         for (int64_t j = 0; j < visible; ++j) row[j] *= factors[j];
       }
     }
-    gemm(block.rows, size, block.keys, Scalar(1), {scores, block.keys}, values.rows_from(0),
-         Scalar(0), out);
+    gemm<Scalar>(1, block.rows, size, block.keys, 1, {scores, block.keys}, values.rows_from(0),
+                 Store::replace, out);
     for (int64_t i = 0; i < block.rows; ++i) {
       for (int64_t c = 0; c < size; ++c) out.data[i * out.stride + c] *= inverse_sums[i];
     }
@@ -140,10 +140,10 @@ void CpuOps<Scalar>::attention_backward_block(const AttentionBackward& call, int
   Scalar* factors = gradients + area;
   const Scalar* lse_row =
       call.lse.as<Scalar>() + (sequence * shape.heads + head) * call.lse.row_stride + block.first;
-  gemm(block.rows, block.keys, size, scale, queries.rows_from(block.first),
-       keys.rows_from(0, Transpose::yes), Scalar(0), {probabilities, block.keys});
-  gemm(block.rows, block.keys, size, Scalar(1), d_out.rows_from(block.first),
-       values.rows_from(0, Transpose::yes), Scalar(0), {gradients, block.keys});
+  gemm<Scalar>(1, block.rows, block.keys, size, scale, queries.rows_from(block.first),
+               keys.rows_from(0, Transpose::yes), Store::replace, {probabilities, block.keys});
+  gemm<Scalar>(1, block.rows, block.keys, size, 1, d_out.rows_from(block.first),
+               values.rows_from(0, Transpose::yes), Store::replace, {gradients, block.keys});
   for (int64_t i = 0; i < block.rows; ++i) {
     Scalar* p = probabilities + i * block.keys;
     Scalar* d_s = gradients + i * block.keys;
@@ -171,14 +171,14 @@ void CpuOps<Scalar>::attention_backward_block(const AttentionBackward& call, int
   }
   auto d_queries = head_of<Scalar>(call.d_q, sequence, tokens, head, size);
   d_queries.data += block.first * d_queries.stride;
-  gemm(block.rows, size, block.keys, scale, {gradients, block.keys}, keys.rows_from(0), Scalar(0),
-       d_queries);
-  gemm(block.keys, size, block.rows, scale, {gradients, block.keys, Transpose::yes},
-       queries.rows_from(block.first), Scalar(1),
-       head_of<Scalar>(call.d_k, sequence, tokens, kv_head, size));
-  gemm(block.keys, size, block.rows, Scalar(1), {probabilities, block.keys, Transpose::yes},
-       d_out.rows_from(block.first), Scalar(1),
-       head_of<Scalar>(call.d_v, sequence, tokens, kv_head, size));
+  gemm<Scalar>(1, block.rows, size, block.keys, scale, {gradients, block.keys}, keys.rows_from(0),
+               Store::replace, d_queries);
+  gemm<Scalar>(1, block.keys, size, block.rows, scale, {gradients, block.keys, Transpose::yes},
+               queries.rows_from(block.first), Store::add,
+               head_of<Scalar>(call.d_k, sequence, tokens, kv_head, size));
+  gemm<Scalar>(1, block.keys, size, block.rows, 1, {probabilities, block.keys, Transpose::yes},
+               d_out.rows_from(block.first), Store::add,
+               head_of<Scalar>(call.d_v, sequence, tokens, kv_head, size));
 }
 
 template <typename Scalar>

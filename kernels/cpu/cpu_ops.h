@@ -114,9 +114,6 @@ class CpuOps final : public Ops {
              ConstTensor gradient, const AdamW& settings) override;
 
  private:
-  // c = op(a) · op(b) + beta · c, cut into tiles that depend on the shape alone.
-  void product(int64_t m, int64_t n, int64_t k, Matrix<const Scalar> a, Matrix<const Scalar> b,
-               Scalar beta, Matrix<Scalar> c);
   // Room for so many numbers for each thread; what it held is lost. Before the threads start: there
   // nothing may throw.
   void reserve_scratch(int64_t elements);

@@ -1,5 +1,4 @@
-// One product on one thread: the piece from which all products on the CPU are made. Two files
-// implement it, gemm_onednn.cpp and gemm_eigen.cpp; CMake chooses.
+// Products of matrices, by hand: what dense layers and attention on the CPU are made of.
 #pragma once
 
 #include <cstdint>
@@ -15,11 +14,17 @@ struct Matrix {
   Transpose transpose = Transpose::no;
 };
 
-// c (m,n) = alpha · op(a) (m,k) · op(b) (k,n) + beta · c. Single-threaded; c overlaps nothing.
-// With beta 0, c may hold anything, NaN included.
-void gemm(int64_t m, int64_t n, int64_t k, float alpha, Matrix<const float> a,
-          Matrix<const float> b, float beta, Matrix<float> c);
-void gemm(int64_t m, int64_t n, int64_t k, double alpha, Matrix<const double> a,
-          Matrix<const double> b, double beta, Matrix<double> c);
+enum class Store { replace, add };
+
+// c (m,n) = alpha · op(a) (m,k) · op(b) (k,n), or c += that, on so many threads; c overlaps
+// nothing. An element of c is a sum along k in the order of k, in parts of equal length of at most
+// 256: its bits depend on neither threads nor tiles, nor on which of the processors with fused
+// multiply-add computes it. (Up to kFewRows rows of a, where k is contiguous in both, are dot
+// products in 64 bytes of partial sums: as independent.)
+template <typename Scalar>
+void gemm(int threads, int64_t m, int64_t n, int64_t k, Scalar alpha, Matrix<const Scalar> a,
+          Matrix<const Scalar> b, Store store, Matrix<Scalar> c);
+
+constexpr int64_t kFewRows = 16;
 
 }  // namespace normlab

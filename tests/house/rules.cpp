@@ -32,8 +32,8 @@ struct Package {
   std::vector<std::string_view> files;
 };
 const std::vector<Package> packages = {
-    {"Eigen", {"Eigen/", "eigen3/", "unsupported/Eigen/"}, {"kernels/cpu/"}},
-    {"oneDNN", {"dnnl", "oneapi/dnnl"}, {"kernels/cpu/"}},
+    // A witness of our products.
+    {"Eigen", {"Eigen/", "eigen3/", "unsupported/Eigen/"}, {"tests/kernels/"}},
     {"OpenMP", {"omp.h"}, {"kernels/cpu/"}},
     {"CUDA",
      {"cuda.h", "cuda_runtime", "cuda_bf16", "cuda/", "cublas", "cudnn", "curand", "cub/",

@@ -59,7 +59,7 @@ ScheduleConfig golden_schedule() {
 //
 // In bf16 the bounds are one and a half times what was measured for a pass and twice that for
 // training, where a product in another order moves which way later numbers are rounded. Worst of
-// five builds (oneDNN and Eigen, with and without the processor's own instructions, -O1): gpt2
+// five builds (two libraries of products, with and without native instructions, -O1): gpt2
 // logits 1.7e-2, losses 5.6e-3, gradients 3.4e-2, losses of training 4.7e-4, gradient norms 3.5e-3,
 // trained masters 5.1e-3; the llamas 5.6e-2, 2.2e-2, 8.2e-2, 8.6e-3, 8.2e-2 and 2.5e-2. These
 // models are made to be sensitive: rounding nothing but the weights moves the logits, computed in

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from analysis_mutants import ANALYSIS_MISTAKES
 from cuda_mutants import CUDA_MISTAKES
 from export_mutants import EXPORT_MISTAKES
+from gemm_mutants import GEMM_MISTAKES
 from look_back_mutants import LOOK_BACK_MISTAKES
 from multiple_choice_mutants import MULTIPLE_CHOICE_MISTAKES
 from placement_mutants import PLACEMENT_MISTAKES
@@ -116,8 +117,7 @@ MUTANTS = [
     one("gradient of a bias overwritten", MODELS, "Model: a second backward*", LINEAR,
         "out[first + i] += sums[i];", "out[first + i] = sums[i];"),
     one("gradient of a weight overwritten", MODELS, "Model: a second backward*", LINEAR,
-        "Scalar(1), {d_weight.as<Scalar>(), d_weight.row_stride}",
-        "Scalar(0), {d_weight.as<Scalar>(), d_weight.row_stride}"),
+        "Store::add, {d_weight.as<Scalar>()", "Store::replace, {d_weight.as<Scalar>()"),
     one("gradient of the QKV bias not asked for", MODELS, GPT2_GRADIENTS, ATTENTION,
         "columns_or_none(d_bias, part.first, part.count), d_part,", "Tensor{}, d_part,"),
     # --- Activations and rotary positions
@@ -276,7 +276,8 @@ MUTANTS += [one(name, ENGINE, GOLDEN_REMOVAL, file, original, replacement)
 MUTANTS += [one(*mistake) for mistake in SPECIAL_MISTAKES]
 MUTANTS.append(Mutant(SIGMA_LATE[0], ENGINE, GOLDEN_REMOVAL, *SIGMA_LATE[1:]))
 MUTANTS += [one(*mistake) for mistake in EXPORT_MISTAKES + ANALYSIS_MISTAKES + PLACEMENT_MISTAKES +
-            LOOK_BACK_MISTAKES + MULTIPLE_CHOICE_MISTAKES + PROMPT_MISTAKES + PURE_BF16_MISTAKES]
+            GEMM_MISTAKES + LOOK_BACK_MISTAKES + MULTIPLE_CHOICE_MISTAKES + PROMPT_MISTAKES +
+            PURE_BF16_MISTAKES]
 # Their tests skip where there is no MPI.
 if shutil.which("mpicxx") and shutil.which("mpirun"):
     MUTANTS += [one(*mistake) for mistake in RANKS_MISTAKES]

@@ -19,7 +19,7 @@ class Tree {
     const Finished finished =
         run({"cmake", "-D", "TEMPLATE=" SOURCE_DIRECTORY "/engine/build_info.h.in", "-D",
              "OUTPUT=" + header(), "-D", "SOURCE=" + source(), "-D", "GIT=" + git, "-D",
-             "VERSION=1.2", "-D", "COMPILER=a compiler", "-D", "GEMM_LIBRARY=Eigen", "-P",
+             "VERSION=1.2", "-D", "COMPILER=a compiler", "-P",
              SOURCE_DIRECTORY "/engine/build_info.cmake"});
     INFO(finished.err);
     REQUIRE(finished.exit_code == 0);
