@@ -17,7 +17,7 @@ struct RunPlan {
   int64_t optimizer_bytes = 0;  // moments, and masters where there are some
   int64_t activations_bytes = 0;
   // Batches, partial sums, gradient tree of logical shards, and what the CPU's kernels keep beside
-  // (but for the library of products).
+  // (but for what products pack, at most 16 MiB).
   int64_t workspace_bytes = 0;
   int64_t total_bytes = 0;
   // Forward and backward: 6 · (numbers in matrices that multiply) + 6 · layers · T · H·D for causal

@@ -31,6 +31,7 @@ class Workspace {
   Scalar* reserve(int64_t elements) {
     if (elements > elements_) {
       memory_.reset();
+      elements_ = 0;
       memory_.reset(static_cast<Scalar*>(operator new(
           static_cast<size_t>(elements) * sizeof(Scalar), kAlignment)));
       elements_ = elements;
@@ -104,11 +105,14 @@ class Product {
     const int64_t columns = equal_parts(n_, kLines, kernel_.columns);
     const int64_t parts = parts_of(k_, depth_);
     for (int64_t column = 0; column < n_; column += columns) {
+      columns_ = {column, std::min(columns, n_ - column)};
       for (int64_t part = 0; part < parts; part += kParts) {
+        parts_ = {part, std::min(kParts, parts - part)};
+        // What is packed of the right matrix is used by all blocks of rows, the last and shorter
+        // one too.
+        choose_tiles(rows);
         for (int64_t row = 0; row < m_; row += rows) {
           rows_ = {row, std::min(rows, m_ - row)};
-          columns_ = {column, std::min(columns, n_ - column)};
-          parts_ = {part, std::min(kParts, parts - part)};
           compute_block(row == 0);
         }
       }
@@ -116,17 +120,22 @@ class Product {
   }
 
  private:
-  void compute_block(bool pack_right) {
-    const Tile most = tile_of(threads_, rows_.count, columns_.count);
-    tile_ = {equal_parts(rows_.count, most.rows, kernel_.rows),
+  // For blocks of at most so many rows.
+  void choose_tiles(int64_t rows) {
+    const Tile most = tile_of(threads_, rows, columns_.count);
+    tile_ = {equal_parts(rows, most.rows, kernel_.rows),
              equal_parts(columns_.count, most.columns, kernel_.columns)};
-    const int64_t tile_rows = parts_of(rows_.count, tile_.rows);
-    const int64_t tile_columns = parts_of(columns_.count, tile_.columns);
     left_tile_ = tile_.rows * depth_ + kOverrun / static_cast<int64_t>(sizeof(Scalar));
     right_tile_ = tile_.columns * depth_;
     static thread_local Workspace<Scalar> left, right;
-    packed_left_ = left.reserve(left_tile_ * tile_rows * parts_.count);
-    packed_right_ = right.reserve(right_tile_ * tile_columns * parts_.count);
+    packed_left_ = left.reserve(left_tile_ * parts_of(rows, tile_.rows) * parts_.count);
+    packed_right_ =
+        right.reserve(right_tile_ * parts_of(columns_.count, tile_.columns) * parts_.count);
+  }
+
+  void compute_block(bool pack_right) {
+    const int64_t tile_rows = parts_of(rows_.count, tile_.rows);
+    const int64_t tile_columns = parts_of(columns_.count, tile_.columns);
     // A tile of the left matrix that is used once is packed by who uses it.
     const bool pack_late = tile_columns == 1;
     const int64_t left_packs = pack_late ? 0 : tile_rows;
@@ -223,7 +232,7 @@ class Product {
   Matrix<Scalar> c_;
   int64_t depth_;  // of a part, but for the last
   Lines<Scalar> left_, right_;
-  // Of the block that is being computed:
+  // Of the blocks that are being computed:
   Range rows_{}, columns_{}, parts_{};
   Tile tile_{};
   int64_t left_tile_ = 0, right_tile_ = 0;  // elements of a packed tile

@@ -2,6 +2,8 @@
 
 #include <zlib.h>
 
+#include <algorithm>
+#include <charconv>
 #include <filesystem>
 #include <memory>
 #include <stdexcept>
@@ -18,13 +20,15 @@ Gzip open_archive(const std::string& path, const char* mode) {
 }
 
 std::string all_bytes(const std::string& archive) {
-  const Gzip file = open_archive(archive, "rb");
+  Gzip file = open_archive(archive, "rb");
   std::string bytes, piece(1 << 16, '\0');
   int read = 0;
   while ((read = gzread(file.get(), piece.data(), static_cast<unsigned>(piece.size()))) > 0) {
     bytes.append(piece, 0, static_cast<size_t>(read));
   }
-  if (read < 0) throw std::runtime_error(archive + " is no gzip file");
+  if (read < 0 || gzclose(file.release()) != Z_OK) {
+    throw std::runtime_error(archive + " is damaged");
+  }
   return bytes;
 }
 
@@ -39,10 +43,13 @@ std::vector<std::string> read_corpus(const std::string& archive) {
   const std::string bytes = all_bytes(archive);
   std::vector<std::string> files;
   for (size_t place = 0; place < bytes.size();) {
-    const size_t line_end = bytes.find('\n', place);
-    if (line_end == std::string::npos) throw std::runtime_error(archive + " is cut off");
-    const size_t length = std::stoull(bytes.substr(place, line_end - place));
-    if (length > bytes.size() - line_end - 1) throw std::runtime_error(archive + " is cut off");
+    const size_t line_end = std::min(bytes.find('\n', place), bytes.size());
+    const char* const end = bytes.data() + line_end;
+    size_t length = 0;
+    const auto [stop, problem] = std::from_chars(bytes.data() + place, end, length);
+    if (problem != std::errc() || stop != end || line_end + 1 + length > bytes.size()) {
+      throw std::runtime_error(archive + " is damaged");
+    }
     files.push_back(bytes.substr(line_end + 1, length));
     place = line_end + 1 + length;
   }

@@ -81,7 +81,9 @@ std::string reason_of(const Format& format, const std::string& file, bool& accep
   const Clock::time_point start = Clock::now();
   uint64_t number = begin;
   for (; number < limits.first + limits.files; ++number) {
-    if (limits.seconds > 0 && seconds_since(start) > seconds) break;
+    // All that is there as it is gets read, however long that takes.
+    const bool is_seed = number < mutator.seeds();
+    if (limits.seconds > 0 && !is_seed && seconds_since(start) > seconds) break;
     shared->number = number;
     bool accepted = false;
     const std::string reason = reason_of(format, mutator.file(limits.seed, number), accepted);

@@ -11,7 +11,7 @@ namespace normlab::fuzz {
 
 struct Limits {
   uint64_t seed = 1;
-  uint64_t first = 0;  // number of the first file; file i is a function of seed and i alone
+  uint64_t first = 0;  // number of the first file; file i is a function of seed, i and the corpus
   uint64_t files = 100'000;
   double seconds = 0;                       // stop after so long; 0: no limit
   double seconds_per_file = 10;             // beyond it is a hang

@@ -99,7 +99,7 @@ TEST_CASE("mutator: files are a function of seed and number and of bounded lengt
   CHECK(one.file(5, 7) != other.file(6, 7));
 }
 
-TEST_CASE("corpus: files of every byte come back from an archive, and a cut one is refused") {
+TEST_CASE("corpus: files of every byte come back from an archive, and a damaged one is refused") {
   const test::TemporaryFolder folder;
   const std::string archive = folder.path() + "/corpus.gz";
   CHECK(read_corpus(archive).empty());
@@ -110,6 +110,11 @@ TEST_CASE("corpus: files of every byte come back from an archive, and a cut one 
   CHECK(read_corpus(archive) == files);
   write_corpus(archive, {});
   CHECK(read_corpus(archive).empty());
-  std::ofstream(archive) << "5\ncut";  // zlib reads what is not compressed as it is
-  CHECK_THROWS_WITH(read_corpus(archive), archive + " is cut off");
+  for (const char* const damaged : {"5\ncut", "5", "x\n", "1x\na", "99999999999999999999\n"}) {
+    std::ofstream(archive) << damaged;  // zlib reads what is not compressed as it is
+    CHECK_THROWS_WITH(read_corpus(archive), archive + " is damaged");
+  }
+  write_corpus(archive, files);
+  std::filesystem::resize_file(archive, std::filesystem::file_size(archive) - 4);
+  CHECK_THROWS_WITH(read_corpus(archive), archive + " is damaged");
 }

@@ -18,6 +18,7 @@ class Mutator {
   // flipped bits, cut ends, blocks that are taken out, doubled, moved or come from another file,
   // extreme integers and tokens. At most twice the longest seed plus a kibibyte.
   std::string file(uint64_t seed, uint64_t number);
+  uint64_t seeds() const { return seeds_.size(); }
 
  private:
   using Change = void (Mutator::*)(std::string&);

@@ -16,6 +16,9 @@ GEMM_MISTAKES = [
      "compute_block(row == 0);", "compute_block(row == 0 && part == 0);"),
     ("gemm: the right matrix is not packed for other columns", KERNELS, BLOCKS, GEMM,
      "compute_block(row == 0);", "compute_block(row == 0 && column == 0);"),
+    ("gemm: a shorter block of rows has tiles of its own", KERNELS, "gemm: the bits*", GEMM,
+     "          compute_block(row == 0);", "          choose_tiles(rows_.count);\n          "
+     "compute_block(row == 0);"),
     ("gemm: lines of a turned panel change places", KERNELS, PROMISE, VECTORS,
      "return upper ? kLanes + lane - half : lane;", "return upper ? kLanes + lane : lane;"),
     ("gemm: the last numbers of a dot product are left out", KERNELS, PROMISE, VECTORS,
