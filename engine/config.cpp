@@ -142,6 +142,7 @@ void read_batch(const Section& batch, const DataConfig& data, BatchConfig& confi
   batch.require("micro_batch", "Add the number of sequences of one pass");
   batch.integer("tokens_per_step", config.tokens_per_step, 1, most_steps);
   batch.integer("micro_batch", config.micro_batch, 1, most_tokens);
+  batch.choice("recompute", config.recompute, recompute_names);
   const int64_t length = data.sequence_length;
   if (config.tokens_per_step % length != 0) {
     int64_t nearest = std::max<int64_t>(1, (config.tokens_per_step + length / 2) / length) * length;

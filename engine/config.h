@@ -11,6 +11,7 @@
 #include "engine/job_place.h"
 #include "engine/norm_states.h"
 #include "models/config.h"
+#include "models/structure.h"
 
 namespace normlab {
 
@@ -61,6 +62,7 @@ struct DataConfig {
 struct BatchConfig {
   int64_t tokens_per_step = 0;  // required; a multiple of sequence_length
   int64_t micro_batch = 0;      // sequences of a pass; required
+  Recompute recompute = Recompute::none;
 };
 
 struct OptimizerConfig {
@@ -180,8 +182,8 @@ Config parse_config(const std::string& yaml, const std::string& name,
 std::string to_yaml(const Config& config);
 // The lines "section.key: old → new" in which two resolved files differ, but for keys that may
 // change between a run and its continuation (schedule.stop_step, evaluation.*, checkpoint.*,
-// guard.*, diagnostics.*, run.directory, run.threads, run.device, parallel.zero_stage and
-// timeout_seconds; data.tokenizer of shards, which is a path).
+// guard.*, diagnostics.*, run.directory, run.threads, run.device, batch.recompute,
+// parallel.zero_stage and timeout_seconds; data.tokenizer of shards, which is a path).
 std::vector<std::string> differences(const std::string& old_yaml, const std::string& new_yaml);
 
 // The keys and values of a resolved file that must stay the same: what a run's identity is hashed

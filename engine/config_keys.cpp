@@ -27,7 +27,7 @@ constexpr std::pair<const char*, const char*> known_sections[] = {
      "sequence_length mask_eot_targets"},
     {"data.grammar", "documents"},
     {"data.roles", "system user assistant"},
-    {"batch", "tokens_per_step micro_batch"},
+    {"batch", "tokens_per_step micro_batch recompute"},
     {"optimizer",
      "name learning_rate betas epsilon weight_decay decay_embeddings gradient_clip "
      "loss_average"},
@@ -99,6 +99,8 @@ constexpr std::pair<const char*, const char*> foreign_table[] = {
     {"per_device_train_batch_size", "batch.micro_batch"},
     {"total_batch_size", "batch.tokens_per_step (in tokens)"},
     {"global_batch_size", "batch.tokens_per_step (in tokens)"},
+    {"gradient_checkpointing", "batch.recompute"},
+    {"activation_checkpointing", "batch.recompute"},
     {"gradient_accumulation_steps", ""},
     {"gradient_accumulation", ""},
     {"grad_accum_steps", ""},

@@ -89,6 +89,8 @@ inline constexpr std::array<ChoiceName<InitKind>, 5> init_kind_names = {
      {InitKind::deepnorm_reference, "deepnorm_reference"}}};
 inline constexpr std::array<ChoiceName<Packing>, 2> packing_names = {
     {{Packing::concatenated, "concatenated"}, {Packing::padded, "padded"}}};
+inline constexpr std::array<ChoiceName<Recompute>, 3> recompute_names = {
+    {{Recompute::none, "none"}, {Recompute::mlp, "mlp"}, {Recompute::block, "block"}}};
 inline constexpr std::array<ChoiceName<OptimizerKind>, 2> optimizer_names = {
     {{OptimizerKind::adamw, "adamw"}, {OptimizerKind::adam, "adam"}}};
 inline constexpr std::array<ChoiceName<LossAverage>, 2> loss_average_names = {

@@ -167,6 +167,7 @@ void write_optimization(Writer& out, const Config& config) {
   out.section("batch");
   out.key("tokens_per_step", config.batch.tokens_per_step);
   out.key("micro_batch", config.batch.micro_batch);
+  out.raw("recompute", name_of(config.batch.recompute, recompute_names));
   const OptimizerConfig& optimizer = config.optimizer;
   out.section("optimizer");
   out.raw("name", name_of(optimizer.name, optimizer_names));
@@ -256,8 +257,8 @@ bool may_change(const std::string& key, const Flat& values) {
     if (key.rfind(section, 0) == 0) return true;
   }
   return key == "schedule.stop_step" || key == "run.directory" || key == "run.threads" ||
-         key == "run.device" || key == "parallel.timeout_seconds" || key == "parallel.zero_stage" ||
-         (key == "data.tokenizer" && values.contains("data.train"));
+         key == "run.device" || key == "batch.recompute" || key == "parallel.timeout_seconds" ||
+         key == "parallel.zero_stage" || (key == "data.tokenizer" && values.contains("data.train"));
 }
 
 // Text without the quotes that only one of two writers may have set.

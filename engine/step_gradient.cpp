@@ -11,7 +11,8 @@ Workload training_workload(const Config& config) {
   const bool apart =
       phases.contains(NormRole::attention_qk) || phases.contains(NormRole::attention_v);
   return {config.batch.micro_batch, config.data.sequence_length, Purpose::training,
-          apart ? AttentionNorms::apart : attention_norms(config.model_from_norms)};
+          apart ? AttentionNorms::apart : attention_norms(config.model_from_norms),
+          config.batch.recompute};
 }
 
 int gradient_tree_levels(int64_t shards) {

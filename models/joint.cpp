@@ -2,28 +2,23 @@
 
 namespace normlab {
 
-Joint::Buffers Joint::lay_out(Arena& arena, int64_t rows, const ModelConfig& config,
-                              DType working_type, DType statistics_type) const {
-  Buffers buffers;
+void Joint::lay_out(Arena& arena, int64_t rows, const ModelConfig& config, DType working_type) {
   const auto take = [&] { return arena.take(working_type, {rows, config.width}); };
-  const auto take_statistics = [&] {
-    return is_elementwise(config.norm.kind) ? Tensor{} : arena.take(statistics_type, {rows, 2});
-  };
-  if (norms_.inside || factors_.learnt >= 0) buffers.branch = take();
-  if (norms_.inside) buffers.inside_statistics = take_statistics();
-  if (norms_.inside && factors_.learnt >= 0) buffers.inside = take();
-  buffers.sum = buffers.ungated = take();
-  if (norms_.after) {
-    buffers.ungated = take();
-    buffers.after_statistics = take_statistics();
-  }
-  buffers.residual = factors_.gate < 0 ? buffers.ungated : take();
-  buffers.normed = buffers.residual;
-  if (norms_.before) {
-    buffers.normed = take();
-    buffers.before_statistics = take_statistics();
-  }
-  return buffers;
+  if (norms_.inside || factors_.learnt >= 0) buffers_.branch = take();
+  if (norms_.inside && factors_.learnt >= 0) buffers_.inside = take();
+  buffers_.sum = take();
+  buffers_.ungated = norms_.after ? take() : buffers_.sum;
+  buffers_.residual = factors_.gate < 0 ? buffers_.ungated : take();
+  buffers_.normed = norms_.before ? take() : buffers_.residual;
+}
+
+void Joint::lay_out_statistics(Arena& arena, int64_t rows, const ModelConfig& config,
+                               DType statistics_type) {
+  if (is_elementwise(config.norm.kind)) return;
+  const auto take = [&] { return arena.take(statistics_type, {rows, 2}); };
+  if (norms_.inside) buffers_.inside_statistics = take();
+  if (norms_.after) buffers_.after_statistics = take();
+  if (norms_.before) buffers_.before_statistics = take();
 }
 
 // y, in the branch's own memory or in room.

@@ -43,7 +43,8 @@ class Joint {
   Joint(const JointNorms& norms, const JointFactors& factors) : norms_(norms), factors_(factors) {}
   const JointNorms& norms() const { return norms_; }
 
-  // Tensors of a joint; a model for inference gives the same ones to every second joint.
+  // Tensors of a joint. A model for inference gives the same ones to every second joint, one that
+  // computes whole layers again to those within layers.
   struct Buffers {
     Tensor branch;    // (N,C) as the sublayer gives it, where backward needs it
     Tensor inside;    // (N,C) N_inside of it, where backward needs that too
@@ -54,9 +55,10 @@ class Joint {
     // (N,2), of norms that have some
     Tensor inside_statistics, after_statistics, before_statistics;
   };
-  Buffers lay_out(Arena& arena, int64_t rows, const ModelConfig& config, DType working_type,
-                  DType statistics_type) const;
-  void use(const Buffers& buffers) { buffers_ = buffers; }
+  // The statistics are apart: they are read after a pass, whatever then has become of the others.
+  void lay_out(Arena& arena, int64_t rows, const ModelConfig& config, DType working_type);
+  void lay_out_statistics(Arena& arena, int64_t rows, const ModelConfig& config,
+                          DType statistics_type);
 
   // The stream after this joint and the next sublayer's input, (rows, C).
   Tensor residual(int64_t rows) const { return first_rows(buffers_.residual, rows); }

@@ -19,7 +19,7 @@ void lay_out(MlpLayer& mlp, Arena& arena, const ModelConfig& config, int64_t row
   mlp.activated = arena.take(working_type, {rows, config.feed_forward});
 }
 
-void mlp_forward(const PassContext& pass, MlpLayer& mlp, Tensor branch, ConstTensor normed) {
+void mlp_activate(const PassContext& pass, MlpLayer& mlp, ConstTensor normed) {
   const Tensor hidden = first_rows(mlp.hidden, pass.rows());
   const Tensor activated = first_rows(mlp.activated, pass.rows());
   pass.ops.linear_forward(hidden, normed, pass.value(mlp.in_weight), pass.value(mlp.in_bias));
@@ -33,7 +33,12 @@ void mlp_forward(const PassContext& pass, MlpLayer& mlp, Tensor branch, ConstTen
       break;
   }
   pass.show(ProbeSite::mlp_post, mlp.layer, activated);
-  pass.ops.linear_forward(branch, activated, pass.value(mlp.out_weight), pass.value(mlp.out_bias));
+}
+
+void mlp_forward(const PassContext& pass, MlpLayer& mlp, Tensor branch, ConstTensor normed) {
+  mlp_activate(pass, mlp, normed);
+  pass.ops.linear_forward(branch, first_rows(mlp.activated, pass.rows()),
+                          pass.value(mlp.out_weight), pass.value(mlp.out_bias));
 }
 
 void mlp_backward(const PassContext& pass, const MlpLayer& mlp, const MlpGradients& room,

@@ -25,6 +25,8 @@ MlpLayer make_mlp_layer(const std::vector<Parameter>& parameters, int64_t layer)
 void lay_out(MlpLayer& mlp, Arena& arena, const ModelConfig& config, int64_t rows,
              DType working_type);
 
+// What is kept, of normed (N,C).
+void mlp_activate(const PassContext& pass, MlpLayer& mlp, ConstTensor normed);
 // branch (N,C) = W_out · act(W_in · normed); Shazeer 2020 for SwiGLU.
 void mlp_forward(const PassContext& pass, MlpLayer& mlp, Tensor branch, ConstTensor normed);
 // d_normed (N,C) from d_branch (N,C); accumulates the parameters' gradients.

@@ -157,6 +157,7 @@ void Model::run_layers(const PassContext& pass, int64_t first, int64_t end) {
                 structure_.joints[2 * layer + 1].normed(rows_));
     finish_sublayer(pass, 2 * layer + 2, mlp_branch_dropout(number), ProbeSite::mlp_out);
   }
+  last_layer_kept_ = end == config_.layers;
   if (end == config_.layers) pass.show(ProbeSite::final, -1, final_activation());
 }
 
@@ -230,8 +231,28 @@ void Model::head_backward(const PassContext& pass, const Batch& batch) {
   ops_.add_loss(losses);
 }
 
+// What a layer's backward needs and its forward has left to later layers; the last layer's is
+// there.
+void Model::compute_again(const PassContext& shown, size_t layer) {
+  if (workload_.recompute == Recompute::none || layer + 1 == structure_.mlp.size()) return;
+  PassContext pass = shown;
+  pass.probe = nullptr;
+  const size_t middle = 2 * layer + 1;
+  const Joint& joint = structure_.joints[middle];
+  if (workload_.recompute == Recompute::block) {
+    const Tensor room = first_rows(structure_.temporaries.branch, rows_);
+    attention_forward(pass, structure_.attention[layer], joint.branch(room),
+                      attention_input(pass, layer));
+    finish_sublayer(pass, middle, attention_branch_dropout(static_cast<int64_t>(layer)),
+                    ProbeSite::attention_out);
+  }
+  mlp_activate(pass, structure_.mlp[layer], joint.normed(rows_));
+}
+
 void Model::backward(const Batch& batch, const BucketDone& bucket_done, Probe* probe) {
   check(workload_.purpose == Purpose::training, "backward of a model for training");
+  check(last_layer_kept_, "a forward of all layers before backward");
+  last_layer_kept_ = workload_.recompute == Recompute::none;
   const PassContext pass = context(batch, pass_, probe);
   const ModelStructure::Temporaries& room = structure_.temporaries;
   const Tensor d_stream = first_rows(room.d_stream, rows_);
@@ -270,6 +291,7 @@ void Model::backward(const Batch& batch, const BucketDone& bucket_done, Probe* p
   done(0);
   for (int64_t layer = config_.layers - 1; layer >= 0; --layer) {
     const auto at = static_cast<size_t>(layer);
+    compute_again(pass, at);
     mlp_backward(pass, structure_.mlp[at], room.mlp, d_normed,
                  d_branch(mlp_branch_dropout(layer), ProbeSite::mlp_out, layer),
                  structure_.joints[2 * at + 1].normed(rows_));

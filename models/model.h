@@ -72,7 +72,8 @@ class Model {
   // call of losses or backward.
   Tensor losses(const Batch& batch, Probe* probe = nullptr);
   // After forward(batch): adds the loss to the step's and accumulates the gradients of
-  // StepState.loss_scale · Σ losses; calls bucket_done with each bucket that is complete.
+  // StepState.loss_scale · Σ losses; calls bucket_done with each bucket that is complete. Where
+  // activations are computed again, once after each forward.
   void backward(const Batch& batch, const BucketDone& bucket_done = {}, Probe* probe = nullptr);
 
   // Of each site the Σ std of what went in, over the tokens that count in all batches since
@@ -95,6 +96,7 @@ class Model {
   PassContext context(const Batch& batch, Pass pass, Probe* probe);
   void run_layers(const PassContext& pass, int64_t first, int64_t end);
   void finish_sublayer(const PassContext& pass, size_t joint, int64_t dropout, ProbeSite branch);
+  void compute_again(const PassContext& pass, size_t layer);
   void head_backward(const PassContext& pass, const Batch& batch);
   JointSites sites_shown(size_t joint) const;
   AttentionInput<ConstTensor> attention_input(const PassContext& pass, size_t layer);
@@ -107,6 +109,7 @@ class Model {
   Tensor values_, gradients_;
   int64_t rows_ = 0;              // of the last forward
   Pass pass_ = Pass::evaluation;  // of the last forward
+  bool last_layer_kept_ = false;  // its activations are there, for compute_again
   int64_t decoded_tokens_ = 0;
   std::optional<StdLoss> std_loss_;
 };

@@ -80,32 +80,72 @@ int64_t logits_chunk_rows(int64_t vocabulary, int64_t rows) {
   return std::min(chunk, rows);
 }
 
+// All of them over the same memory.
+template <typename LayOut>
+void lay_out_shared(Arena& arena, size_t first, size_t end, size_t step,
+                    const LayOut& lay_out_one) {
+  const Arena::Mark base = arena.mark();
+  Arena::Mark last = base;
+  for (size_t i = first; i < end; i += step) {
+    arena.release(base);
+    lay_out_one(i);
+    last = std::max(last, arena.mark());
+  }
+  arena.release(base);
+  arena.take(DType::f32, {(last - base) / size_of(DType::f32)});
+}
+
 void lay_out_joints(ModelStructure& structure, Arena& arena, const ModelConfig& config,
                     const Workload& workload, DType working_type, DType statistics_type) {
-  const auto lay_out_joint = [&](Joint& joint) {
-    joint.use(joint.lay_out(arena, workload.rows(), config, working_type, statistics_type));
+  std::vector<Joint>& joints = structure.joints;
+  const auto lay_out = [&](size_t joint) {
+    joints[joint].lay_out(arena, workload.rows(), config, working_type);
   };
-  if (workload.purpose == Purpose::training) {
-    for (Joint& joint : structure.joints) lay_out_joint(joint);
+  const auto lay_out_statistics = [&](size_t joint) {
+    joints[joint].lay_out_statistics(arena, workload.rows(), config, statistics_type);
+  };
+  const auto lay_out_both = [&](size_t joint) {
+    lay_out(joint);
+    lay_out_statistics(joint);
+  };
+  if (workload.purpose == Purpose::inference) {
+    // Without a backward pass only two neighbouring joints are alive.
+    for (const size_t parity : {size_t{0}, size_t{1}}) {
+      lay_out_shared(arena, parity, joints.size(), 2, lay_out_both);
+    }
     return;
   }
-  // Without a backward pass only two neighbouring joints are alive: even ones share memory, and odd
-  // ones.
-  const Arena::Mark start = arena.mark();
-  int64_t largest = 0;
-  for (Joint& joint : structure.joints) {
-    lay_out_joint(joint);
-    largest = std::max(largest, arena.mark() - start);
-    arena.release(start);
-  }
-  for (size_t parity : {size_t{0}, size_t{1}}) {
-    const Arena::Mark base = arena.mark();
-    for (size_t i = parity; i < structure.joints.size(); i += 2) {
-      arena.release(base);
-      lay_out_joint(structure.joints[i]);
-    }
-    arena.release(base);
-    arena.take(DType::f32, {largest / size_of(DType::f32)});
+  const bool keeps_all = workload.recompute != Recompute::block;
+  for (size_t joint = 0; joint < joints.size(); joint += keeps_all ? 1 : 2) lay_out_both(joint);
+  if (keeps_all) return;
+  // Those within a layer.
+  for (size_t joint = 1; joint < joints.size(); joint += 2) lay_out_statistics(joint);
+  lay_out_shared(arena, 1, joints.size(), 2, lay_out);
+}
+
+void lay_out_layers(ModelStructure& structure, Arena& arena, const ModelConfig& config,
+                    const Workload& workload, DType working_type, DType statistics_type) {
+  const auto layers = static_cast<size_t>(config.layers);
+  const auto lay_out_attention = [&](size_t layer) {
+    lay_out(structure.attention[layer], arena, config, workload.micro_batch, workload.tokens,
+            working_type, statistics_type);
+  };
+  const auto lay_out_mlp = [&](size_t layer) {
+    lay_out(structure.mlp[layer], arena, config, workload.rows(), working_type);
+  };
+  const auto lay_out_both = [&](size_t layer) {
+    lay_out_attention(layer);
+    lay_out_mlp(layer);
+  };
+  const bool shares_all =
+      workload.purpose == Purpose::inference || workload.recompute == Recompute::block;
+  if (shares_all) {
+    lay_out_shared(arena, 0, layers, 1, lay_out_both);
+  } else if (workload.recompute == Recompute::mlp) {
+    for (size_t layer = 0; layer < layers; ++layer) lay_out_attention(layer);
+    lay_out_shared(arena, 0, layers, 1, lay_out_mlp);
+  } else {
+    for (size_t layer = 0; layer < layers; ++layer) lay_out_both(layer);
   }
 }
 
@@ -169,15 +209,7 @@ void lay_out_activations(ModelStructure& structure, Arena& arena, const ModelCon
   for (NormSite& site : structure.sites) site.on_device = arena.take(statistics_type, {1, 3});
   structure.std_sums = arena.take(DType::f64, {static_cast<int64_t>(structure.sites.size()), 2});
   lay_out_joints(structure, arena, config, workload, working_type, statistics_type);
-  const Arena::Mark base = arena.mark();
-  for (int64_t layer = 0; layer < config.layers; ++layer) {
-    // Without a backward pass all layers use the same memory.
-    if (workload.purpose == Purpose::inference) arena.release(base);
-    lay_out(structure.attention[static_cast<size_t>(layer)], arena, config, workload.micro_batch,
-            workload.tokens, working_type, statistics_type);
-    lay_out(structure.mlp[static_cast<size_t>(layer)], arena, config, workload.rows(),
-            working_type);
-  }
+  lay_out_layers(structure, arena, config, workload, working_type, statistics_type);
   lay_out_temporaries(structure, arena, config, workload, working_type, statistics_type);
 }
 

@@ -15,11 +15,20 @@ enum class Purpose { training, inference };
 // input of either.
 enum class AttentionNorms { together, apart };
 
+// What backward computes again instead of keeping it since forward; the bits are the same. (What a
+// probe has written into it since is not.)
+enum class Recompute {
+  none,
+  mlp,    // what is within the MLPs, from their inputs
+  block,  // all of a layer, from the residual stream and the norm before it
+};
+
 struct Workload {
   int64_t micro_batch = 1;
   int64_t tokens = 1;  // of a sequence
   Purpose purpose = Purpose::inference;
   AttentionNorms attention_norms = AttentionNorms::together;
+  Recompute recompute = Recompute::none;
   int64_t rows() const { return micro_batch * tokens; }
 };
 

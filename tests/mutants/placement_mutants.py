@@ -15,8 +15,19 @@ CUDA = "kernels/cuda/placement.cu"
 CUDA_ELEMENTWISE = "kernels/cuda/elementwise_norm.cu"
 PLAIN = "engine/plain_model.cpp"
 
+RECOMPUTED = "recompute: gradients*"
+
 # name, test program, Catch2's filter, file, text that occurs once, what it becomes
 PLACEMENT_MISTAKES = [
+    ("recompute: the last layer's activations are taken for those of all", MODELS, RECOMPUTED,
+     "models/model.cpp", "layer + 1 == structure_.mlp.size()", "layer + 1 <= structure_.mlp.size()"),
+    ("recompute: what is computed again is shown again", MODELS, RECOMPUTED, "models/model.cpp",
+     "  pass.probe = nullptr;\n", ""),
+    ("recompute: attention is not computed again", MODELS, RECOMPUTED, "models/model.cpp",
+     "if (workload_.recompute == Recompute::block) {", "if (false) {"),
+    ("recompute: layers share their statistics", MODELS, RECOMPUTED, "models/structure.cpp",
+     "  lay_out_shared(arena, 1, joints.size(), 2, lay_out);",
+     "  lay_out_shared(arena, 1, joints.size(), 2, lay_out_both);"),
     ("lns: √l dropped", MODELS, "norm_plan: LayerNorm Scaling*", PLAN,
      "1 / std::sqrt(static_cast<double>(layer + 1))", "1.0"),
     ("lns: l is not under a root", MODELS, GOLDEN, PLAN,

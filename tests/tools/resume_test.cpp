@@ -59,6 +59,17 @@ TEST_CASE("train: an extended stop_step gives the bytes of an undisturbed longer
   check_same(extended.checkpoint(60), whole.checkpoint(60));
 }
 
+TEST_CASE("train: a run goes on with other activations kept, and ends in the same bytes") {
+  const TinyRun whole, other;
+  whole.trained();
+  other.trained({step(13), "batch.recompute=block"}).trained({step(31), "batch.recompute=mlp"});
+  const Finished rest = other.train();
+  INFO(rest.err);
+  CHECK(rest.exit_code == 0);
+  CHECK(says(rest, "going on from " + other.checkpoint(31)));
+  check_same(other.checkpoint(60), whole.checkpoint(60));
+}
+
 TEST_CASE("train: a run begun from a model goes on where that is gone or another") {
   const TinyRun first;
   first.trained({step(10)});
