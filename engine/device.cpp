@@ -3,14 +3,8 @@
 namespace normlab {
 
 RunConfig resolve_device(RunConfig run) {
-  const bool only_cpu = is_pure_bf16(run.precision);
-  if (run.device == DeviceChoice::cuda && only_cpu) {
-    throw input_error(
-        "run.precision = pure_bf16 with device: cuda (it repeats another program's roundings, on "
-        "the CPU). Use run.device: cpu");
-  }
   if (run.device == DeviceChoice::automatic) {
-    run.device = cuda_available() && !only_cpu ? DeviceChoice::cuda : DeviceChoice::cpu;
+    run.device = cuda_available() ? DeviceChoice::cuda : DeviceChoice::cpu;
   }
   if (run.precision == PrecisionChoice::automatic) {
     const bool cuda = run.device == DeviceChoice::cuda;

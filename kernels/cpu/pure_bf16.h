@@ -3,20 +3,14 @@
 // Numbers are stored as everywhere, so moments and gradients are floats that hold bf16 numbers.
 #pragma once
 
-#include <initializer_list>
 #include <memory>
 
 #include "kernels/forwarding_ops.h"
 
 namespace normlab {
 
-// Weights and both of Adam's moments are bf16 numbers; there are no masters. The update is torch's
-// Adam, one operation after the other, each rounded (torch 2.15, torch/optim/adam.py, on a CPU: the
-// same bits):
-//   w ← w·(1 − lr·decay);  m ← lerp(m, g, 1 − β₁);  v ← v·β₂;  v ← v + (1 − β₂)·g·g
-//   w ← w − lr/(1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + ε)
-// With β₂ = 0.999 the third changes no normal v: it rounds back. The gradient is rounded first, and
-// where it is clipped once more.
+// Weights and both of Adam's moments are bf16 numbers, updated as kernels/pure_adam.h says; there are
+// no masters.
 class Bf16WeightsOps final : public ForwardingOps {
  public:
   // `rounding` works in bf16.
@@ -35,35 +29,7 @@ class Bf16WeightsOps final : public ForwardingOps {
   StepState state_;
 };
 
-// Gradients of parameters are bf16 numbers too: what a verb adds is rounded, then the sum. (A head
-// whose logits are made in several pieces adds each piece.)
-class Bf16GradientsOps final : public ForwardingOps {
- public:
-  Bf16GradientsOps(std::unique_ptr<Ops> rounding, int threads);
-
-  void embedding_backward(Tensor d_token_table, Tensor d_position_table, ConstTensor d_x,
-                          ConstTensor tokens) override;
-  void residual_norm_backward(Tensor d_sum, Tensor d_gain, Tensor d_bias, ConstTensor d_normed,
-                              ConstTensor d_residual, ConstTensor sum, ConstTensor statistics,
-                              const Norm& norm) override;
-  void elementwise_norm_backward(Tensor d_x, const ElementwiseNormGradients& d_parameters,
-                                 ConstTensor d_y, ConstTensor d_residual, ConstTensor x,
-                                 const ElementwiseNorm& norm) override;
-  void scale_backward(Tensor d_x, Tensor d_factor, ConstTensor d_y, ConstTensor x,
-                      ConstTensor factor) override;
-  void gpas_backward(Tensor d_gate, ConstTensor d_y, ConstTensor x, ConstTensor gate) override;
-  void linear_backward_weight(Tensor d_weight, Tensor d_bias, ConstTensor d_y,
-                              ConstTensor x) override;
-
- private:
-  // Has `verb` add to zeros in the place of some gradients, which may be empty, then adds those.
-  template <typename Verb>
-  void accumulate(std::initializer_list<Tensor> gradients, const Verb& verb);
-
-  std::unique_ptr<Ops> owned_;
-  int threads_;
-  Memory room_;
-};
+// Between the two stands Bf16GradientsOps (kernels/bf16_gradients_ops.h).
 
 // And the forward pass rounds where the reference's modelling file does, the backward pass where
 // autograd then does: an RMSNorm's x/rms before its gain, and LayerNorm Scaling's factor behind it;

@@ -79,7 +79,7 @@ void check_cuda(cudaError_t status, const char* what) {
 }
 
 template <typename Working>
-CudaOps<Working>::CudaOps() : name_(name_of_supported_device()) {
+CudaOps<Working>::CudaOps(Masters masters) : name_(name_of_supported_device()), masters_(masters) {
   multiprocessors_ = current_device().multiProcessorCount;
   stream_ = create_cuda_stream();
   streams_.push_back(stream_);
@@ -103,7 +103,7 @@ CudaOps<Working>::~CudaOps() {
 
 template <typename Working>
 std::string CudaOps<Working>::device_name() const {
-  return name_;
+  return masters_ == Masters::kept ? name_ : name_ + ", bf16 alone";
 }
 
 template <typename Working>

@@ -24,14 +24,17 @@ void check_cuda(cudaError_t status, const char* what);
 // What the device keeps of a step.
 struct DeviceState {
   StepState step;
-  double loss = 0;      // next to each other: Ops::step_losses()
+  double loss = 0;  // next to each other: Ops::step_losses()
   double std_loss = 0;
 };
+
+// Whether rounded weights have masters in float; without, kernels/pure_adam.h updates them.
+enum class Masters { kept, none };
 
 template <typename Working>
 class CudaOps final : public Ops {
  public:
-  CudaOps();
+  explicit CudaOps(Masters masters = Masters::kept);
   ~CudaOps() override;
   CudaOps(const CudaOps&) = delete;
   CudaOps& operator=(const CudaOps&) = delete;
@@ -40,7 +43,9 @@ class CudaOps final : public Ops {
   DType working_type() const override { return dtype_of<Working>(); }
   DType gradient_type() const override { return DType::f32; }
   DType statistics_type() const override { return DType::f32; }
-  bool has_masters() const override { return working_type() != DType::f32; }
+  bool has_masters() const override {
+    return working_type() != DType::f32 && masters_ == Masters::kept;
+  }
   Memory allocate(int64_t bytes) override;
   Memory allocate_pinned(int64_t bytes) override;
   Stream create_stream() override;
@@ -122,7 +127,14 @@ class CudaOps final : public Ops {
   void adamw(Tensor value, Tensor master, Tensor first_moment, Tensor second_moment,
              ConstTensor gradient, const AdamW& settings) override;
 
+  // sum ← rounded(sum + rounded(more)), to bf16 numbers, each a float (R,C).
+  void add_rounded(Tensor sum, ConstTensor more);
+
  private:
+  friend class CudaBf16ForwardOps;  // launches kernels beside ours
+
+  void pure_adam_update(Tensor value, Tensor first_moment, Tensor second_moment,
+                        ConstTensor gradient, const AdamW& settings);
   // Numbers that one kernel of a verb leaves to the next; what they held is lost with the next
   // call. May wait for the device where it has to grow.
   template <typename T>
@@ -147,6 +159,7 @@ class CudaOps final : public Ops {
   void prepare_rotations(int64_t positions, int64_t head_size, double base);
 
   std::string name_;
+  Masters masters_;
   int64_t multiprocessors_ = 1;
   cudaStream_t stream_ = nullptr;
   std::vector<cudaStream_t> streams_;  // by Stream::id; 0 is stream_
@@ -162,5 +175,11 @@ class CudaOps final : public Ops {
   int64_t rotation_positions_ = 0, rotation_head_size_ = 0;
   double rotation_base_ = 0;
 };
+
+template <>
+void CudaOps<BFloat16>::add_rounded(Tensor sum, ConstTensor more);
+template <>
+void CudaOps<BFloat16>::pure_adam_update(Tensor value, Tensor first_moment, Tensor second_moment,
+                                         ConstTensor gradient, const AdamW& settings);
 
 }  // namespace normlab

@@ -1,7 +1,9 @@
 // Which CUDA device there is, and the operations on it.
 #include <cmath>
 
+#include "kernels/bf16_gradients_ops.h"
 #include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/pure_bf16.h"
 #include "kernels/cuda_ops.h"
 
 namespace normlab {
@@ -23,6 +25,21 @@ void choose_device(int gpu) {
   check_cuda(cudaSetDevice(count > 1 ? gpu : 0), "choosing the CUDA device");
 }
 
+// The levels of kernels/cpu/pure_bf16.h.
+std::unique_ptr<Ops> make_pure_bf16(Precision precision) {
+  auto cuda = std::make_unique<CudaOps<BFloat16>>(Masters::none);
+  if (precision == Precision::pure_bf16_weights) return cuda;
+  CudaOps<BFloat16>& device = *cuda;
+  const auto add_rounded = [&device](Tensor sum, ConstTensor more) {
+    device.add_rounded(sum, more);
+  };
+  if (precision == Precision::pure_bf16_gradients) {
+    return std::make_unique<Bf16GradientsOps>(std::move(cuda), add_rounded);
+  }
+  return std::make_unique<Bf16GradientsOps>(std::make_unique<CudaBf16ForwardOps>(std::move(cuda)),
+                                            add_rounded);
+}
+
 }  // namespace
 
 std::unique_ptr<Ops> make_cuda_ops(Precision precision, int gpu) {
@@ -38,12 +55,11 @@ std::unique_ptr<Ops> make_cuda_ops(Precision precision, int gpu) {
     case Precision::pure_bf16_weights:
     case Precision::pure_bf16_gradients:
     case Precision::pure_bf16_forward:
+      return make_pure_bf16(precision);
     case Precision::fp64:
       break;
   }
-  throw input_error(
-      "run.precision is neither fp32 nor bf16, with device: cuda (the others are for checks and "
-      "comparisons, on the CPU). Use one of the two, or run.device: cpu");
+  throw Error("double precision is the CPU's");
 }
 
 bool cuda_available() { return device_count() > 0; }

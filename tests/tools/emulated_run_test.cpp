@@ -60,6 +60,20 @@ TEST_CASE("train on the emulated GPU: both families have the CPU's losses in bf1
   check_trains_as_on_cpu(joined(emulated("bf16"), llama), 1e-2);
 }
 
+TEST_CASE("train on the emulated GPU: in bf16 alone each level has the CPU's losses, and goes on") {
+  for (const std::string level : {"weights", "gradients", "forward"}) {
+    INFO(level);
+    const Overrides recipe = joined(joined(emulated("pure_bf16"), llama),
+                                    {"run.pure_bf16=" + level, "model.norm.placement=lns"});
+    check_trains_as_on_cpu(recipe, 2e-2);
+    const TinyRun whole(recipe, "train_emulated"), parted(recipe, "train_emulated");
+    whole.trained();
+    parted.trained({"schedule.stop_step=7"}).trained();
+    CHECK(different_files(parted.checkpoint(12), whole.checkpoint(12)) ==
+          std::vector<std::string>{});
+  }
+}
+
 TEST_CASE("train on the emulated GPU: a killed run ends in an undisturbed run's bytes") {
   const TinyRun whole(emulated("bf16"), "train_emulated");
   const TinyRun killed(emulated("bf16"), "train_emulated");

@@ -1,8 +1,6 @@
-#include <array>
+#include "kernels/bf16_gradients_ops.h"
 
-#include "kernels/bfloat16.h"
-#include "kernels/cpu/parallel.h"
-#include "kernels/cpu/pure_bf16.h"
+#include <array>
 
 namespace normlab {
 namespace {
@@ -15,10 +13,8 @@ int64_t floats_of(ConstTensor gradient) {
 
 }  // namespace
 
-Bf16GradientsOps::Bf16GradientsOps(std::unique_ptr<Ops> rounding, int threads)
-    : ForwardingOps(*rounding),
-      owned_(std::move(rounding)),
-      threads_(threads > 0 ? threads : default_threads()) {}
+Bf16GradientsOps::Bf16GradientsOps(std::unique_ptr<Ops> rounding, AddRounded add_rounded)
+    : ForwardingOps(*rounding), owned_(std::move(rounding)), add_rounded_(std::move(add_rounded)) {}
 
 template <typename Verb>
 void Bf16GradientsOps::accumulate(std::initializer_list<Tensor> gradients, const Verb& verb) {
@@ -47,11 +43,7 @@ void Bf16GradientsOps::accumulate(std::initializer_list<Tensor> gradients, const
   for (const Tensor& gradient : gradients) {
     const Tensor part = added[count++];
     if (!gradient) continue;
-    parallel_for(threads_, gradient.rows(), [&](int64_t row, int) {
-      float* sum = gradient.as<float>() + row * gradient.row_stride;
-      const float* more = part.as<float>() + row * part.row_stride;
-      for (int64_t i = 0; i < gradient.columns(); ++i) sum[i] = rounded(sum[i] + rounded(more[i]));
-    });
+    add_rounded_(gradient, part);
   }
 }
 
