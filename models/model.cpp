@@ -30,6 +30,20 @@ double standard_normal(uint64_t seed, size_t parameter, int64_t element) {
   return element % 2 == 0 ? radius * std::cos(angle) : radius * std::sin(angle);
 }
 
+// Of rows [first, first + count).
+std::vector<double> first_numbers(const Parameter& parameter, uint64_t seed, size_t number,
+                                  int64_t first, int64_t count) {
+  const int64_t columns = parameter.value.columns();
+  std::vector<double> values(static_cast<size_t>(count * columns), parameter.start);
+  if (parameter.rule == InitRule::constant) return values;
+  for (int64_t i = 0; i < count * columns; ++i) {
+    const bool last = first + i / columns >= parameter.last_rows;
+    values[static_cast<size_t>(i)] = (last ? parameter.last_std : parameter.std) *
+                                     standard_normal(seed, number, first * columns + i);
+  }
+  return values;
+}
+
 }  // namespace
 
 Model::Model(Ops& ops, const ModelConfig& config, const Workload& workload)
@@ -62,23 +76,16 @@ void Model::set_gradients(Tensor gradients) {
 }
 
 void Model::initialize(uint64_t seed, Tensor masters) {
+  constexpr int64_t kElements = 1 << 20;  // at a time: a table of embeddings is large in double
   for (size_t i = 0; i < structure_.parameters.size(); ++i) {
     const Parameter& parameter = structure_.parameters[i];
-    std::vector<double> values(static_cast<size_t>(parameter.value.elements()));
-    switch (parameter.rule) {
-      case InitRule::constant:
-        std::fill(values.begin(), values.end(), parameter.start);
-        break;
-      case InitRule::normal:
-        for (size_t e = 0; e < values.size(); ++e) {
-          const auto element = static_cast<int64_t>(e);
-          const bool last = element / parameter.value.columns() >= parameter.last_rows;
-          values[e] =
-              (last ? parameter.last_std : parameter.std) * standard_normal(seed, i, element);
-        }
-        break;
+    const Tensor target = masters ? parameter.part_of(masters) : parameter.value;
+    const int64_t rows = std::max<int64_t>(kElements / target.columns(), 1);
+    for (int64_t first = 0; first < target.rows(); first += rows) {
+      const int64_t count = std::min(rows, target.rows() - first);
+      upload_numbers(ops_, target.row_slice(first, count),
+                     first_numbers(parameter, seed, i, first, count));
     }
-    upload_numbers(ops_, masters ? parameter.part_of(masters) : parameter.value, values);
   }
   if (masters) ops_.round_weights(values_, masters);
 }
