@@ -39,7 +39,8 @@ const std::string kPermitted = "spill | s.cu | crowded<100> | sm_90a | 32 | the 
 
 Complaints complaints_of(const std::string& record, const std::string& limits,
                          const std::map<std::string, LaunchBounds>& bounds = kBounds) {
-  return complaints(read_report("s.cu", record), bounds, read_limits(limits));
+  constexpr double kCheapest = 0.5;
+  return complaints(read_report("s.cu", record), bounds, read_limits(limits), kCheapest);
 }
 
 std::string replaced(std::string text, const std::string& original, const std::string& by) {
@@ -145,16 +146,16 @@ TEST_CASE("complaints: a kernel of the object of which the record says nothing")
 }
 
 TEST_CASE("complaints: a file over its budget") {
-  CHECK(complaints_of(sound_record(), "budget | * | 1 | 4") ==
-        Complaints{"s.cu: took nvcc 1.2 s of the processor (its budget is 1 s)"});
-  CHECK(complaints_of(sound_record(), "budget | * | 2 | 0") ==
+  CHECK(complaints_of(sound_record(), "budget | * | 2.4 | 4") ==
+        Complaints{"s.cu: took nvcc 2.5 times as long as the cheapest file (its budget is 2.4)"});
+  CHECK(complaints_of(sound_record(), "budget | * | 3 | 0") ==
         Complaints{"s.cu: has 1 kernels for sm_80 (its budget is 0)",
                    "s.cu: has 1 kernels for sm_90a (its budget is 0)"});
-  CHECK(complaints_of(sound_record(), "budget | * | 1 | 0\nbudget | s.cu | 2 | 1").empty());
+  CHECK(complaints_of(sound_record(), "budget | * | 1 | 0\nbudget | s.cu | 3 | 1").empty());
 }
 
 TEST_CASE("read_limits: a line that is no limit is an error, a comment is none") {
-  CHECK(read_limits("# budget | x\n\n  \nbudget | * | 2.5 | 3 # so\n").budget.seconds == 2.5);
+  CHECK(read_limits("# budget | x\n\n  \nbudget | * | 2.5 | 3 # so\n").budget.times == 2.5);
   CHECK_THROWS_AS(read_limits("budget | a.cu | 3"), std::runtime_error);
   CHECK_THROWS_AS(read_limits("spill | a.cu | k | sm_80 | 4"), std::runtime_error);
   CHECK_THROWS_AS(read_limits("spill | a.cu | k | sm_80 | 4 | "), std::runtime_error);

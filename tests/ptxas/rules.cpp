@@ -53,13 +53,15 @@ void check_registers(Complaints& found, const std::string& where, int registers,
   }
 }
 
-void check_budget(Complaints& found, const FileReport& report, const Limits& limits) {
+void check_budget(Complaints& found, const FileReport& report, const Limits& limits,
+                  double cheapest_seconds) {
   const auto own = limits.budget_of.find(report.file);
   const Budget& budget = own == limits.budget_of.end() ? limits.budget : own->second;
-  if (report.seconds > budget.seconds) {
+  if (report.seconds > budget.times * cheapest_seconds) {
     char text[120];
-    std::snprintf(text, sizeof text, ": took nvcc %.1f s of the processor (its budget is %.0f s)",
-                  report.seconds, budget.seconds);
+    std::snprintf(text, sizeof text,
+                  ": took nvcc %.1f times as long as the cheapest file (its budget is %.1f)",
+                  report.seconds / cheapest_seconds, budget.times);
     found.push_back(report.file + text);
   }
   std::map<std::string, int> kernels;
@@ -94,7 +96,7 @@ Limits read_limits(const std::string& text) {
 }
 
 Complaints complaints(const FileReport& report, const std::map<std::string, LaunchBounds>& bounds,
-                      const Limits& limits) {
+                      const Limits& limits, double cheapest_seconds) {
   Complaints found;
   for (const std::string& advisory : report.advisories)
     found.push_back(report.file + ": " + advisory);
@@ -121,7 +123,7 @@ Complaints complaints(const FileReport& report, const std::map<std::string, Laun
       }
     }
   }
-  check_budget(found, report, limits);
+  check_budget(found, report, limits, cheapest_seconds);
   return found;
 }
 

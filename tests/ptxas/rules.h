@@ -7,8 +7,8 @@ namespace normlab::ptxas {
 
 // What a file may cost to compile.
 struct Budget {
-  double seconds = 0;  // of the processor
-  int kernels = 0;     // on each architecture
+  double times = 0;  // as long as the cheapest file of the build
+  int kernels = 0;   // on each architecture
 };
 
 // A spill that is known and permitted.
@@ -26,7 +26,7 @@ struct Limits {
   std::vector<Spill> spills;
 };
 
-// Lines "budget | file or * | seconds | kernels" and "spill | file | kernel | architecture | bytes
+// Lines "budget | file or * | times | kernels" and "spill | file | kernel | architecture | bytes
 // | reason"; # begins a comment. Throws std::runtime_error naming a line that is neither.
 Limits read_limits(const std::string& text);
 
@@ -34,9 +34,10 @@ using Complaints = std::vector<std::string>;
 
 // Complains of kernels that spill beyond the limits, use more registers than a block of their
 // launch bounds (of 1,024 threads where they have none) leaves them, or were not compiled for both
-// architectures; of serialised wgmma; of a file over its budget.
+// architectures; of serialised wgmma; of a file over its budget, where the cheapest one took
+// `cheapest_seconds` of the processor.
 Complaints complaints(const FileReport& report, const std::map<std::string, LaunchBounds>& bounds,
-                      const Limits& limits);
+                      const Limits& limits, double cheapest_seconds);
 
 // Complains of limits that speak of nothing in the reports: an exception nobody needs hides a spill
 // to come.
