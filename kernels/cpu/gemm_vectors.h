@@ -28,6 +28,18 @@ constexpr int kPanelVectors = 2;
 constexpr int64_t kAhead = 64;
 constexpr int64_t kCacheLine = 64;
 
+// A product that is rounded before it is added to anything: compilers fuse the two, or do not, as
+// it suits the code around them.
+template <typename Number>
+Number rounded_product(Number x) {
+#if defined(__x86_64__)
+  asm("" : "+v"(x));
+#elif defined(__aarch64__)
+  asm("" : "+w"(x));
+#endif
+  return x;
+}
+
 template <int... numbers>
 struct Numbers {};
 template <int count, int... numbers>
@@ -186,7 +198,7 @@ struct Vectors {
 #pragma GCC unroll 4
       for (int j = 0; j < kPanelVectors; ++j) {
         Scalar* const place = c + i * stride + j * kLanes;
-        const Vector result = sums[i][j] * product.alpha;
+        const Vector result = rounded_product(sums[i][j] * product.alpha);
         save(place, product.store == Store::add ? load(place) + result : result);
       }
     }
@@ -231,7 +243,7 @@ struct Vectors {
     }
     for (int j = 0; j < products; ++j) {
       add_rest(sums[j], a + whole, b + j * stride + whole, depth - whole);
-      const Scalar result = total(sums[j]) * alpha;
+      const Scalar result = rounded_product(total(sums[j]) * alpha);
       c[j] = store == Store::add ? c[j] + result : result;
     }
   }
