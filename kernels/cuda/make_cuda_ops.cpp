@@ -59,7 +59,10 @@ std::unique_ptr<Ops> make_cuda_ops(Precision precision, int gpu) {
     case Precision::fp64:
       break;
   }
-  throw Error("double precision is the CPU's");
+  throw input_error(
+      "run.precision is double, with device: cuda (double is for checks, on the CPU). Use another, "
+      "or "
+      "run.device: cpu");
 }
 
 bool cuda_available() { return device_count() > 0; }

@@ -146,6 +146,13 @@ TEST_CASE("CUDA: a precision has its types, and fp64 is the CPU's") {
   CHECK(bf16->gradient_type() == DType::f32);
   CHECK(bf16->statistics_type() == DType::f32);
   CHECK(bf16->has_masters());
+  for (const Precision alone : {Precision::pure_bf16_weights, Precision::pure_bf16_gradients,
+                                Precision::pure_bf16_forward}) {
+    const auto pure = make_ops(Device::cuda, alone);
+    CHECK(pure->working_type() == DType::bf16);
+    CHECK_FALSE(pure->has_masters());
+    CHECK(pure->device_name() == bf16->device_name() + ", bf16 alone");
+  }
   check_contains(error_of([] { make_ops(Device::cuda, Precision::fp64); }), "or run.device: cpu");
 }
 
