@@ -1,10 +1,12 @@
+// A product in blocks: how it is cut, packed and divided among threads (Goto and van de Geijn 2008,
+// "Anatomy of High-Performance Matrix Multiplication").
 #include "kernels/cpu/gemm.h"
 
 #include <algorithm>
 #include <memory>
 #include <new>
 
-#include "kernels/cpu/gemm_blocks.h"
+#include "kernels/cpu/gemm_kernel.h"
 #include "kernels/cpu/parallel.h"
 
 namespace normlab {

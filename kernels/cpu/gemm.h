@@ -20,8 +20,9 @@ enum class Store { replace, add };
 // nothing. An element of c is a sum along k in the order of k, in parts of equal length of at most
 // 256: its bits depend on neither threads nor tiles, nor on which of the processors with fused
 // multiply-add computes it. (Up to kFewRows rows of a, where k is contiguous in both, are dot
-// products in 64 bytes of partial sums: as independent.) What is packed lies in memory of the calling
-// thread, at most 16 MiB in single precision, which it keeps; without it std::bad_alloc.
+// products in 64 bytes of partial sums: as independent.) What is packed lies in memory of the
+// calling thread, at most 16 MiB in single precision, which it keeps; without it std::bad_alloc,
+// which ends the process where attention multiplies within a team of threads.
 template <typename Scalar>
 void gemm(int threads, int64_t m, int64_t n, int64_t k, Scalar alpha, Matrix<const Scalar> a,
           Matrix<const Scalar> b, Store store, Matrix<Scalar> c);

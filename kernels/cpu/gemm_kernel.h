@@ -50,6 +50,12 @@ struct GemmKernel {
 
 constexpr int64_t kOverrun = 64;
 
+// gemm() of gemm.h by one kernel: the innermost vectors are a test's to choose.
+template <typename Scalar>
+void gemm_by(const GemmKernel<Scalar>& kernel, int threads, int64_t m, int64_t n, int64_t k,
+             Scalar alpha, Matrix<const Scalar> a, Matrix<const Scalar> b, Store store,
+             Matrix<Scalar> c);
+
 // The kernels of one kind of vectors.
 struct GemmKernels {
   const char* name;

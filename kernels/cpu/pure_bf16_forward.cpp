@@ -6,6 +6,7 @@
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/pure_bf16.h"
 #include "kernels/formula.h"
+#include "kernels/pure_bf16_rules.h"
 
 namespace normlab {
 namespace {
@@ -17,10 +18,6 @@ const BFloat16* row_of(ConstTensor tensor, int64_t row) {
 }
 BFloat16* row_of(Tensor tensor, int64_t row) {
   return tensor.as<BFloat16>() + row * tensor.row_stride;
-}
-
-bool is_reference_norm(const Norm& norm) {
-  return norm.kind == NormKind::rmsnorm && !norm.bias && !norm.site;
 }
 
 // x/rms of an element, as it goes into the product with the gain.
@@ -53,15 +50,6 @@ class LogProbabilities {
   float largest_ = -INFINITY;
   float log_sum_ = 0;
 };
-
-// Of a loss by one of its terms: the pass's weight in the step's loss, rounded, by the count of its
-// targets, which is a bf16 number too.
-float gradient_scale(const StepState& state) {
-  if (state.loss_scale == 0) return 0;
-  const auto count = static_cast<double>(state.scored_tokens);
-  const float weight = rounded(static_cast<float>(state.loss_scale * count));
-  return rounded(weight / rounded(static_cast<float>(count)));
-}
 
 }  // namespace
 
@@ -186,7 +174,6 @@ void Bf16ForwardOps::swiglu_backward(Tensor d_gate_up, ConstTensor d_y, ConstTen
   });
 }
 
-// The reference makes angles, cosines and sines in float.
 void Bf16ForwardOps::rope(Tensor x, int64_t tokens, int64_t head_size, double base,
                           int64_t first_position, RopeDirection direction) {
   check(head_size % 2 == 0 && x.columns() % head_size == 0, "rope: x (B·T, heads·D), D even");
@@ -194,15 +181,7 @@ void Bf16ForwardOps::rope(Tensor x, int64_t tokens, int64_t head_size, double ba
   const float sign = direction == RopeDirection::forward ? 1 : -1;
   const auto table = static_cast<size_t>(tokens * half);
   std::vector<float> cosines(table), sines(table);
-  for (int64_t i = 0; i < half; ++i) {
-    const float power = std::pow(static_cast<float>(base),
-                                 static_cast<float>(2 * i) / static_cast<float>(head_size));
-    for (int64_t t = 0; t < tokens; ++t) {
-      const float angle = static_cast<float>(first_position + t) * (1 / power);
-      cosines[static_cast<size_t>(t * half + i)] = rounded(std::cos(angle));
-      sines[static_cast<size_t>(t * half + i)] = rounded(std::sin(angle));
-    }
-  }
+  fill_pure_rotations(cosines.data(), sines.data(), first_position, tokens, head_size, base);
   parallel_ranges(threads_, x.rows(), kGrainRows, [&](int64_t first, int64_t last, int) {
     for (int64_t row = first; row < last; ++row) {
       const float* cosine = cosines.data() + row % tokens * half;
@@ -263,11 +242,8 @@ void Bf16ForwardOps::add_loss(ConstTensor losses) {
   for (int64_t row = 0; row < losses.rows(); ++row) {
     sum += static_cast<double>(losses.as<float>()[row * losses.row_stride]);
   }
-  const double scale = state_.loss_scale;
-  if (scale == 0) return;
-  const auto loss = static_cast<double>(rounded(static_cast<float>(scale * sum)));
   const Tensor one(room_.data(), DType::f32, {1, 1});
-  *one.as<float>() = static_cast<float>(loss / scale);
+  *one.as<float>() = rounded_loss(state_.loss_scale, sum);
   ops().add_loss(one);
 }
 

@@ -3,6 +3,7 @@
 
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/dropout.h"
+#include "kernels/cuda/rotation.h"
 #include "kernels/cuda/vector.h"
 #include "kernels/formula.h"
 #include "kernels/rotation.h"
@@ -66,15 +67,6 @@ __global__ void swiglu_backward_kernel(Rows<T> d_gate_up, Rows<const T> d_y, Row
     store(d_gate_up[row] + columns + column, up);
   });
 }
-
-struct Rotation {
-  const float* table;  // (positions, D/2) cosines, then as many sines
-  int64_t sines;       // where they begin
-  int64_t tokens;      // of a sequence
-  int64_t first_position;
-  int half;    // D/2
-  float sign;  // 1 forward, −1 backward
-};
 
 // columns = heads·D/2: a thread turns kWidth pairs (i, i + D/2) of one head.
 template <typename T, int kWidth>

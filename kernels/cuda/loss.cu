@@ -112,11 +112,7 @@ __global__ void __launch_bounds__(kSumThreads)
     add_loss_kernel(DeviceState* state, const float* losses, int64_t rows) {
   SharedMemory shared;
   const auto room = shared.take<double>(kSumThreads / kWarpSize);
-  double sum = 0;
-  for (int64_t row = threadIdx.x; row < rows; row += kSumThreads) {
-    sum += static_cast<double>(losses[row]);
-  }
-  sum = block_sum(sum, room);
+  const double sum = block_sum_of(losses, rows, room);
   if (threadIdx.x == 0) state->loss += state->step.loss_scale * sum;
 }
 

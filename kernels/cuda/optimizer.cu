@@ -38,9 +38,7 @@ __global__ void __launch_bounds__(kThreads)
     finish_gradient_kernel(DeviceState* state, const float* partials, int64_t count) {
   SharedMemory shared;
   const auto room = shared.take<double>(kThreads / kWarpSize);
-  double sum = 0;
-  for (int64_t i = threadIdx.x; i < count; i += kThreads) sum += static_cast<double>(partials[i]);
-  sum = block_sum(sum, room);
+  const double sum = block_sum_of(partials, count, room);
   if (threadIdx.x != 0) return;
   StepState& step = state->step;
   step.gradient_norm = sqrt(sum);

@@ -1,21 +1,18 @@
 // Training in bf16 alone: its update, its sums of gradients, and what is elementwise of its third
 // level.
 #include <bit>
-#include <cmath>
 #include <vector>
 
 #include "kernels/cuda/pure_bf16.h"
-#include "kernels/cuda/vector.h"
+#include "kernels/cuda/rotation.h"
 #include "kernels/formula.h"
 #include "kernels/pure_adam.h"
+#include "kernels/pure_bf16_rules.h"
 
 namespace normlab {
 namespace {
 
 constexpr int kThreads = 256;
-
-// The number that is stored, as a float.
-__device__ __forceinline__ float stored(float x) { return rounded<BFloat16>(x); }
 
 struct PureAdamArguments {
   BFloat16* value;
@@ -101,17 +98,8 @@ __global__ void pure_swiglu_backward_kernel(Rows<BFloat16> d_gate_up, Rows<const
   });
 }
 
-struct PureRotation {
-  const float* table;  // (positions, D/2) cosines, then as many sines
-  int64_t sines;       // where they begin
-  int64_t tokens;      // of a sequence
-  int64_t first_position;
-  int half;    // D/2
-  float sign;  // 1 forward, −1 backward
-};
-
 // columns = heads·D/2: a thread turns a pair (i, i + D/2) of one head.
-__global__ void pure_rope_kernel(Rows<BFloat16> x, PureRotation rotation, int64_t rows,
+__global__ void pure_rope_kernel(Rows<BFloat16> x, Rotation rotation, int64_t rows,
                                  int64_t columns) {
   for_each_vector<1>(rows, columns, [&](int64_t row, int64_t column) {
     const int pair = static_cast<int>(column) % rotation.half;
@@ -195,7 +183,6 @@ void CudaBf16ForwardOps::swiglu_backward(Tensor d_gate_up, ConstTensor d_y, Cons
   });
 }
 
-// The reference makes angles, cosines and sines in float.
 void CudaBf16ForwardOps::prepare_rotations(int64_t positions, int64_t head_size, double base) {
   if (rotation_positions_ >= positions && rotation_head_size_ == head_size &&
       rotation_base_ == base) {
@@ -204,16 +191,7 @@ void CudaBf16ForwardOps::prepare_rotations(int64_t positions, int64_t head_size,
   positions = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(positions)));
   const int64_t half = head_size / 2;
   std::vector<float> table(static_cast<size_t>(2 * positions * half));
-  for (int64_t i = 0; i < half; ++i) {
-    const float power = std::pow(static_cast<float>(base),
-                                 static_cast<float>(2 * i) / static_cast<float>(head_size));
-    for (int64_t position = 0; position < positions; ++position) {
-      const float angle = static_cast<float>(position) * (1 / power);
-      const auto place = static_cast<size_t>(position * half + i);
-      table[place] = rounded(std::cos(angle));
-      table[static_cast<size_t>(positions * half) + place] = rounded(std::sin(angle));
-    }
-  }
+  fill_pure_rotations(table.data(), table.data() + positions * half, 0, positions, head_size, base);
   // The old table may still be read by what is enqueued.
   synchronize();
   rotations_ = allocate(static_cast<int64_t>(table.size() * sizeof(float)));
@@ -228,12 +206,12 @@ void CudaBf16ForwardOps::rope(Tensor x, int64_t tokens, int64_t head_size, doubl
   check(head_size % 2 == 0 && x.columns() % head_size == 0, "rope: x (B·T, heads·D), D even");
   prepare_rotations(first_position + tokens, head_size, base);
   const int64_t half = head_size / 2;
-  const PureRotation rotation{reinterpret_cast<const float*>(rotations_.data()),
-                              rotation_positions_ * half,
-                              tokens,
-                              first_position,
-                              static_cast<int>(half),
-                              direction == RopeDirection::forward ? 1.0f : -1.0f};
+  const Rotation rotation{reinterpret_cast<const float*>(rotations_.data()),
+                          rotation_positions_ * half,
+                          tokens,
+                          first_position,
+                          static_cast<int>(half),
+                          direction == RopeDirection::forward ? 1.0f : -1.0f};
   const ElementGrid shape = element_grid(x.rows(), x.columns() / 2, 1, cuda_->resident_blocks());
   launch("pure_rope", pure_rope_kernel, {shape.grid, shape.block, 0, cuda_->stream_},
          rows_of<BFloat16>(x), rotation, x.rows(), x.columns() / 2);

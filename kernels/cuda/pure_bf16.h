@@ -5,9 +5,13 @@
 #include <memory>
 
 #include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/vector.h"
 #include "kernels/forwarding_ops.h"
 
 namespace normlab {
+
+// The number that is stored, as a float.
+__device__ __forceinline__ float stored(float x) { return rounded<BFloat16>(x); }
 
 // Rounds where Bf16ForwardOps does. Sums over a row or over rows are made in another order.
 class CudaBf16ForwardOps final : public ForwardingOps {

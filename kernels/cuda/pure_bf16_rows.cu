@@ -2,6 +2,7 @@
 #include "kernels/cuda/pure_bf16.h"
 #include "kernels/cuda/reduce.h"
 #include "kernels/cuda/vector.h"
+#include "kernels/pure_bf16_rules.h"
 
 namespace normlab {
 namespace {
@@ -11,7 +12,6 @@ constexpr int64_t kRowsOfBlock = 64;  // of a sum over rows
 constexpr int64_t kRoomBytes = SharedMemory::shared_array_bytes<float>(kThreads / kWarpSize);
 constexpr int64_t kDoubleRoomBytes = SharedMemory::shared_array_bytes<double>(kThreads / kWarpSize);
 
-__device__ __forceinline__ float stored(float x) { return rounded<BFloat16>(x); }
 __device__ __forceinline__ float number(const BFloat16* place) {
   float x[1];
   load(x, place);
@@ -20,10 +20,6 @@ __device__ __forceinline__ float number(const BFloat16* place) {
 __device__ __forceinline__ void put(BFloat16* place, float x) {
   const float numbers[1] = {x};
   store(place, numbers);
-}
-
-bool is_reference_norm(const Norm& norm) {
-  return norm.kind == NormKind::rmsnorm && !norm.bias && !norm.site;
 }
 
 // LayerNorm Scaling multiplies what the norm gives; its gradient comes back through that product.
@@ -131,15 +127,6 @@ struct LogProbabilities {
   }
 };
 
-// Of a loss by one of its terms: the pass's weight in the step's loss, rounded, by the count of its
-// targets, which is a bf16 number too.
-__device__ __forceinline__ float gradient_scale(const StepState& state) {
-  if (state.loss_scale == 0) return 0;
-  const auto count = static_cast<double>(state.scored_tokens);
-  const float weight = stored(static_cast<float>(state.loss_scale * count));
-  return stored(weight / stored(static_cast<float>(count)));
-}
-
 // A block a row; with `gradient`, its logits become their gradient.
 __global__ void __launch_bounds__(kThreads)
     pure_cross_entropy_kernel(float* losses, Rows<const BFloat16> logits, Rows<BFloat16> gradient,
@@ -169,20 +156,12 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// The pass's part of the step's loss, rounded; as what add_loss will multiply by the scale again.
 __global__ void __launch_bounds__(kThreads)
     pure_loss_kernel(float* loss, const float* losses, const StepState* state, int64_t rows) {
   SharedMemory shared;
   const auto room = shared.take<double>(kThreads / kWarpSize);
-  double sum = 0;
-  for (int64_t row = threadIdx.x; row < rows; row += kThreads) {
-    sum += static_cast<double>(losses[row]);
-  }
-  sum = block_sum(sum, room);
-  if (threadIdx.x != 0) return;
-  const double scale = state->loss_scale;
-  const auto part = static_cast<double>(stored(static_cast<float>(scale * sum)));
-  *loss = scale == 0 ? 0.0f : static_cast<float>(part / scale);
+  const double sum = block_sum_of(losses, rows, room);
+  if (threadIdx.x == 0) *loss = rounded_loss(state->loss_scale, sum);
 }
 
 unsigned blocks_for(int64_t rows, int64_t resident) {

@@ -37,6 +37,13 @@ __device__ __forceinline__ T block_sum(T value, SharedArray<T> room) {
   __syncthreads();
   return sum;
 }
+// Of numbers in memory.
+__device__ __forceinline__ double block_sum_of(const float* numbers, int64_t count,
+                                               SharedArray<double> room) {
+  double sum = 0;
+  for (int64_t i = threadIdx.x; i < count; i += blockDim.x) sum += static_cast<double>(numbers[i]);
+  return block_sum(sum, room);
+}
 __device__ __forceinline__ float block_maximum(float value, SharedArray<float> room) {
   value = warp_maximum(value);
   if (lane_index() == 0) room[warp_index()] = value;

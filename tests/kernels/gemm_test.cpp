@@ -11,7 +11,7 @@
 #include <thread>
 
 #include "catch.h"
-#include "kernels/cpu/gemm_blocks.h"
+#include "kernels/cpu/gemm_kernel.h"
 
 using namespace normlab;
 

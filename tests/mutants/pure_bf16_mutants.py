@@ -2,6 +2,7 @@
 
 KERNELS = "test_kernels"
 ADAM = "kernels/pure_adam.h"
+RULES = "kernels/pure_bf16_rules.h"
 WEIGHTS = "kernels/cpu/pure_bf16_weights.cpp"
 GRADIENTS = "kernels/cpu/make_cpu_ops.cpp"
 CUDA = "test_cuda"
@@ -43,7 +44,7 @@ PURE_BF16_MISTAKES = [
     ("pure bf16: the gradient of 1/rms comes before what passes the norm", KERNELS, NORM, FORWARD,
      "if (d_residual) d = rounded(to_float(row_of(d_residual, row)[c]) + d);",
      "if (d_residual) d += to_float(row_of(d_residual, row)[c]);"),
-    ("pure bf16: sines in full", KERNELS, ROPE, FORWARD,
+    ("pure bf16: sines in full", KERNELS, ROPE, RULES,
      "rounded(std::sin(angle))", "std::sin(angle)"),
     ("pure bf16: silu is not rounded", KERNELS, SILU, FORWARD,
      "const float activated = rounded(silu(to_float(gate[c])));",
@@ -51,12 +52,12 @@ PURE_BF16_MISTAKES = [
     ("pure bf16: log-probabilities in full", KERNELS, LOSS, FORWARD,
      "return rounded(to_float(logits_[c]) - largest_ - log_sum_);",
      "return to_float(logits_[c]) - largest_ - log_sum_;"),
-    ("pure bf16: the loss of a pass in full", KERNELS, LOSS, FORWARD,
+    ("pure bf16: the loss of a pass in full", KERNELS, LOSS, RULES,
      "static_cast<double>(rounded(static_cast<float>(scale * sum)))", "scale * sum"),
-    ("pure bf16: the scale of the loss in full", KERNELS, LOSS, FORWARD,
+    ("pure bf16: the scale of the loss in full", KERNELS, LOSS, RULES,
      "return rounded(weight / rounded(static_cast<float>(count)));",
      "return weight / rounded(static_cast<float>(count));"),
-    ("pure bf16: the count of targets in full", KERNELS, LOSS, FORWARD,
+    ("pure bf16: the count of targets in full", KERNELS, LOSS, RULES,
      "return rounded(weight / rounded(static_cast<float>(count)));",
      "return rounded(weight / static_cast<float>(count));"),
     ("pure bf16: the terms of a sum in full", KERNELS, "pure bf16: a sum with factors*", FORWARD,
@@ -68,8 +69,6 @@ PURE_BF16_MISTAKES = [
      "stored(of_a * left[i]) + stored(of_b * right[i])", "of_a * left[i] + of_b * right[i]"),
     ("pure bf16 on CUDA: silu is not rounded", CUDA, "pure bf16 on CUDA: silu*", ON_CUDA,
      "up[i] *= stored(silu(gate[i]));", "up[i] *= silu(gate[i]);"),
-    ("pure bf16 on CUDA: sines in full", CUDA, "pure bf16 on CUDA: rotary*", ON_CUDA,
-     "rounded(std::sin(angle))", "std::sin(angle)"),
     ("pure bf16 on CUDA: an update that is not finite", CUDA, "pure bf16 on CUDA: a gradient*",
      ON_CUDA, "  if (!state->finite) return;\n", ""),
     ("pure bf16 on CUDA: x/rms is not rounded before its gain", CUDA, "pure bf16 on CUDA: a norm*",
@@ -80,6 +79,4 @@ PURE_BF16_MISTAKES = [
      "d = stored(number(d_residual[row] + column) + d);", "d += number(d_residual[row] + column);"),
     ("pure bf16 on CUDA: log-probabilities in full", CUDA, "pure bf16 on CUDA: log*", CUDA_ROWS,
      "return stored(logit - largest - log_sum);", "return logit - largest - log_sum;"),
-    ("pure bf16 on CUDA: the loss of a pass in full", CUDA, "pure bf16 on CUDA: log*", CUDA_ROWS,
-     "static_cast<double>(stored(static_cast<float>(scale * sum)))", "scale * sum"),
 ]

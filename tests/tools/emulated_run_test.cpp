@@ -74,6 +74,17 @@ TEST_CASE("train on the emulated GPU: in bf16 alone each level has the CPU's los
   }
 }
 
+TEST_CASE("train on the emulated GPU: activations computed again give the same bytes") {
+  for (const Overrides& family : {Overrides{}, llama}) {
+    const Overrides recipe = joined(emulated("bf16"), family);
+    const TinyRun kept(recipe, "train_emulated"), again(recipe, "train_emulated");
+    kept.trained();
+    again.trained({"schedule.stop_step=5", "batch.recompute=mlp"})
+        .trained({"batch.recompute=block"});
+    CHECK(different_files(again.checkpoint(12), kept.checkpoint(12)) == std::vector<std::string>{});
+  }
+}
+
 TEST_CASE("train on the emulated GPU: a killed run ends in an undisturbed run's bytes") {
   const TinyRun whole(emulated("bf16"), "train_emulated");
   const TinyRun killed(emulated("bf16"), "train_emulated");
